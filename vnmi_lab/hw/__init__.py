@@ -1,1 +1,1 @@
-"""The processor: what hardware owns."""
+"""The processor: what the AMD manual says, and nothing of KVM or Jupyter."""
