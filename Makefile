@@ -1,0 +1,56 @@
+# make lab     set up, then open the labs in JupyterLab     (LAB_ARGS=--no-browser on a server)
+# make test    set up, then run the fast tests              (FULL=1 for all of them, TEST_ARGS for pytest)
+# make lint    style, types, layers, notebooks built from their sources
+# make clean   remove all that make and the tools made
+#
+# Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
+
+.PHONY: lab test lint setup notebooks lock clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := lab
+
+VENV := .venv
+RUN := $(VENV)/bin
+FULL ?=
+LAB_ARGS ?=
+TEST_ARGS ?=
+
+ifneq ($(shell command -v uv 2>/dev/null),)
+make_venv = uv venv --quiet --python "$$python" $(VENV)
+install = uv pip install --quiet --python $(RUN)/python
+else
+make_venv = "$$python" -m venv $(VENV)
+install = $(RUN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+lab: $(VENV)/lab.stamp
+	@$(RUN)/vnmi-lab open $(LAB_ARGS)
+
+test: $(VENV)/$(if $(FULL),dev,test).stamp
+	@$(RUN)/python -m pytest $(if $(FULL),--hypothesis-profile=full,-m "not slow") $(TEST_ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+# All that developing needs: tests, lint, types, layers, bench.
+setup: $(VENV)/dev.stamp
+
+lock:
+	@tools/lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each locked set: made again when the lock or the project's metadata is newer.
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(RUN)/python
+	@echo "installing requirements/$*.txt into $(VENV)"
+	@$(install) --require-hashes -r requirements/$*.txt
+	@$(install) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(RUN)/python:
+	@python=$$(PYTHON="$(PYTHON)" tools/find-python) && $(make_venv)
