@@ -1,5 +1,31 @@
-"""A lab bench for NMI virtualization on AMD SVM."""
+"""A lab bench for NMI virtualization on AMD SVM.
+
+In a notebook, `vnmi_lab.show(...)` opens the bench and `vnmi_lab.doctor()` says what works here. Importing this
+package loads the standard library only; what draws is loaded when it is first asked for.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "doctor", "show"]
+
+# The name in this package, the module that has it, and its name there (None: the module itself).
+_LAZY = {
+    "doctor": ("vnmi_lab.doctor", None),
+    "show": ("vnmi_lab.widgets", "show"),
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # PEP 562: an attribute may be anything
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    loaded = import_module(module)
+    return loaded if attribute is None else getattr(loaded, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

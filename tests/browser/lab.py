@@ -1,0 +1,177 @@
+"""JupyterLab as a learner meets it: a server of its own, and one notebook open on a page."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from playwright.sync_api import Error, Page
+
+ROOT = Path(__file__).parent.parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 15
+
+Theme = Literal["light", "dark"]
+THEMES: dict[Theme, str] = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+
+# Cells off the screen must be in the page too, and nothing may ask the network for news.
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+NOTEBOOK_READY = "() => window.jupyterapp?.shell.currentWidget?.context?.isReady"
+KERNEL_IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+SET_THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
+THEME_SHOWN = "light => document.body.dataset.jpThemeLight === String(light)"
+SHUT_DOWN = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll()"
+ERRORS = """() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  return cells.flatMap((cell, index) => cell.type !== 'code' ? [] : cell.outputs.toJSON()
+    .filter(output => output.output_type === 'error')
+    .map(output => [index, output.ename, output.evalue]));
+}"""
+
+
+class CellError(NamedTuple):
+    """An exception that a cell ended with."""
+
+    cell: int
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running JupyterLab: where it is, what lets one in, and the folder it shows."""
+
+    url: str
+    token: str
+    folder: Path
+
+    def address(self, notebook: str) -> str:
+        """Return the address of one notebook in single-document mode, in a fresh workspace."""
+        return f"{self.url}doc/tree/{notebook}?token={self.token}&reset"
+
+
+@dataclass(slots=True)
+class NotebookPage:
+    """A notebook open in the browser, its kernel idle."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    """Uncaught JavaScript errors of the page."""
+
+    def open(self, address: str, theme: Theme) -> None:
+        """Load the notebook and wait until its kernel can run cells."""
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_function(NOTEBOOK_READY)
+        self.page.evaluate("() => window.jupyterapp.restored")
+        self.page.evaluate(SET_THEME, THEMES[theme])
+        self.page.wait_for_function(THEME_SHOWN, arg=theme == "light")
+        self.page.wait_for_function(KERNEL_IDLE, timeout=60_000)
+
+    def run_all(self) -> list[CellError]:
+        """Run every cell, as the menu does, and return the exceptions."""
+        self.page.evaluate(RUN_ALL)  # settles when the last cell is done
+        self.page.wait_for_function(KERNEL_IDLE, timeout=120_000)
+        return [CellError(*error) for error in self.page.evaluate(ERRORS)]
+
+    def close(self) -> None:
+        """End the kernels of the page, then the page."""
+        with suppress(Error):  # a page that never loaded has no kernels
+            self.page.evaluate(SHUT_DOWN)
+        self.page.context.close()
+
+
+@contextmanager
+def serve(base: Path) -> Iterator[Server]:
+    """Run JupyterLab on its own settings, data and port, below `base`."""
+    folder = base / "labs"
+    folder.mkdir()
+    for name, values in SETTINGS.items():
+        path = base / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    token, log = secrets.token_hex(16), base / "server.log"
+    with log.open("wb") as output, _started(_command(base, folder, token), base, output.fileno()) as process:
+        yield Server(_ready(process, base / "runtime", token, log), token, folder)
+
+
+def _command(base: Path, folder: Path, token: str) -> list[str]:
+    with socket.socket() as probe:  # a port chosen here: some servers do not say which one they chose themselves
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False", f"--ServerApp.root_dir={folder}"),
+        f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",  # the page can be asked what it does: window.jupyterapp
+        *("--LabApp.extension_manager=readonly", "--LabApp.news_url="),
+        *(f"--LabApp.user_settings_dir={base / 'settings'}", f"--LabApp.workspaces_dir={base / 'workspaces'}"),
+    ]
+
+
+@contextmanager
+def _started(command: list[str], base: Path, output: int) -> Iterator[subprocess.Popen[bytes]]:
+    own = {
+        "JUPYTER_RUNTIME_DIR": base / "runtime",
+        "JUPYTER_CONFIG_DIR": base / "config",
+        "JUPYTER_DATA_DIR": base / "data",
+        "IPYTHONDIR": base / "ipython",
+        "PYTHONPATH": ROOT,  # kernels import this checkout
+    }
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **{name: str(value) for name, value in own.items()}},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509  # no thread of ours runs yet, and it must precede exec
+    )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end the server when this test run is killed; elsewhere nothing is asked."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _ready(process: subprocess.Popen[bytes], runtime: Path, token: str, log: Path) -> str:
+    """Wait until the server answers and return its address."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in runtime.glob("jpserver-*.json"):
+            try:
+                url = str(json.loads(path.read_text())["url"])
+                with urllib.request.urlopen(f"{url}api/status?token={token}", timeout=2):  # noqa: S310  # our own server
+                    return url
+            except (OSError, ValueError):  # half written, or not listening yet
+                pass
+        time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")

@@ -1,0 +1,68 @@
+"""What every test shares: how many examples Hypothesis tries, and an honest count of tests that were left out.
+
+Without Chromium the browser tests are left out and one line says so. With VNMI_REQUIRE_ALL=1 nothing may be left
+out: a browser test fails where there is no browser, and any skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+from vnmi_lab.doctor import find_browser
+
+REQUIRE_ALL = os.environ.get("VNMI_REQUIRE_ALL") == "1"
+LEFT_OUT = pytest.StashKey[int]()
+
+# Derandomized: the same examples on every machine, so a red test is red for everybody.
+settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("full", max_examples=500, deadline=None, derandomize=True)
+settings.load_profile("fast")
+
+
+def _needs_browser(item: pytest.Item) -> bool:
+    return item.get_closest_marker("browser") is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_needs_browser)  # last: the browser's driver leaves an event loop running in this thread
+    if REQUIRE_ALL or find_browser():
+        return
+    left_out = [item for item in items if _needs_browser(item)]
+    items[:] = [item for item in items if not _needs_browser(item)]
+    config.stash[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    count = config.stash.get(LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(
+            f"left out: {count} tests in tests/browser, for want of Chromium. To run them, install chromium or "
+            "google-chrome, or set VNMI_CHROMIUM=/path/to/it"
+        )
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: VNMI_REQUIRE_ALL=1 allows no skip: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report

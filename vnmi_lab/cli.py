@@ -1,0 +1,132 @@
+"""`vnmi-lab`: what a notebook can do, without one.
+
+Bad input ends in one line on stderr that says what was wrong, with the value, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from vnmi_lab import __version__, labs
+
+BAD_INPUT = 2
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: its line of help, its arguments, and what it does with them (its exit code)."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    passes_on: bool = False  # whether options it does not know go on to another program
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line; argparse would print the usage, too."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 fine, 1 a finding, 2 bad input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(_no_command(words[0]))
+    options, rest = parser.parse_known_args(words)
+    command = COMMANDS.get(options.command)
+    if command is None:
+        parser.print_help()
+        return BAD_INPUT
+    if rest and not command.passes_on:
+        parser.error(f"{options.command} does not know {' '.join(rest)!r}")
+    options.rest = rest
+    try:
+        return command.run(options)
+    except labs.UnknownLabError as problem:
+        parser.error(str(problem))
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as problem:
+        parser.error(f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="vnmi-lab", description="A lab bench for NMI virtualization on AMD SVM.")
+    parser.add_argument("--version", action="version", version=f"vnmi-lab {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
+    return parser
+
+
+def _no_command(word: str) -> str:
+    close = get_close_matches(word, COMMANDS, n=1)
+    return f"no command {word!r}: " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}")
+
+
+def _open_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("lab", nargs="?", metavar="LAB", help="a lab to open, by number or name; else the folder")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(labs.WORK_FOLDER),
+        help=f"where your copy of the labs is kept (default: ./{labs.WORK_FOLDER}); a checkout opens its own labs",
+    )
+    parser.epilog = "Other options go on to JupyterLab, such as --no-browser or --port=8889."
+
+
+def _open(options: argparse.Namespace) -> int:
+    origin = labs.source()
+    if origin is None:
+        raise labs.UnknownLabError("this installation has no labs: vnmi-lab doctor says more")
+    folder = origin if labs.in_checkout(origin) else _work_folder(origin, options.folder)
+    target = labs.find(folder, options.lab) if options.lab else folder
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *options.rest]
+    if options.lab:
+        command.append(str(target.resolve()))
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in command:
+        command.append("--allow-root")
+    return subprocess.run(command, check=False).returncode  # noqa: S603  # our own Python, and the user's own options
+
+
+def _work_folder(origin: Path, folder: Path) -> Path:
+    copied = labs.copy(origin, folder)
+    if copied.written:
+        print(f"copied {len(copied.written)} files of the labs into {folder}")
+    for path in copied.kept:
+        print(f"kept your {folder / path}: it differs from the one in vnmi_lab {__version__}")
+    return folder
+
+
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take none."""
+    del parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    del options
+    from vnmi_lab.doctor import doctor
+
+    report = doctor()
+    print(report)
+    return 0 if report.ok else 1
+
+
+COMMANDS = {
+    "open": Command("start JupyterLab on the labs", _open_arguments, _open, passes_on=True),
+    "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
+}
