@@ -65,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="vnmi-lab", description="A lab bench for NMI virtualization on AMD SVM.")
+    parser = _Parser(prog="vnmi-lab", allow_abbrev=False, description="A lab bench for NMI virtualization on AMD SVM.")
     parser.add_argument("--version", action="version", version=f"vnmi-lab {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
-        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
+        command.arguments(commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False))
     return parser
 
 

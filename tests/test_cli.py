@@ -1,0 +1,152 @@
+"""The command line: what it prints, and one line with exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vnmi_lab import __version__, cli, labs
+
+LAB_FILES = {
+    "01_bare_metal.ipynb": "{}",
+    "02_injection.ipynb": '{"a": 2}',
+    "pictures/stack.svg": "<svg/>",
+}
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Labs as a wheel ships them, and a current folder of its own."""
+    folder = tmp_path / "installed" / "_labs"
+    for name, text in LAB_FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr(labs, "_SHIPPED", folder)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have been started."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        assert not check
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def bad(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line on stderr that these words get."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"vnmi-lab {__version__}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert all(f"    {name} " in capsys.readouterr().out for name in ["open"])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(
+        f"    {name} " in shown and command.help in " ".join(shown.split()) for name, command in cli.COMMANDS.items()
+    )
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: vnmi-lab {command}" in capsys.readouterr().out
+
+
+BAD = [  # words, the line
+    (["dcotor"], "vnmi-lab: no command 'dcotor': did you mean 'doctor'? (see vnmi-lab --help)"),
+    (["doctor", "--fast"], "vnmi-lab: doctor does not know '--fast' (see vnmi-lab --help)"),
+    (["open", "7"], "vnmi-lab: no lab '7': there are 01_bare_metal, 02_injection (see vnmi-lab --help)"),
+    (["open", "02_injektion"], "vnmi-lab: no lab '02_injektion': did you mean '02_injection'? (see vnmi-lab --help)"),
+    (["open", "0"], "vnmi-lab: no lab '0': there are 01_bare_metal, 02_injection (see vnmi-lab --help)"),
+]
+
+
+@pytest.mark.usefixtures("shipped", "started")
+@pytest.mark.parametrize(("words", "line"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_gets_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_no_command_at_all_like_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bad(capsys, "zzz").startswith("vnmi-lab: no command 'zzz': there are open, doctor")
+
+
+def test_open_copies_the_labs_once_and_keeps_what_the_learner_wrote(
+    shipped: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Path(labs.WORK_FOLDER)
+    assert cli.main(["open"]) == 0
+    assert capsys.readouterr().out == "copied 3 files of the labs into vnmi-labs\n"
+    assert {str(path.relative_to(work)) for path in work.rglob("*.*")} == set(LAB_FILES)
+
+    (work / "01_bare_metal.ipynb").write_text("mine")
+    (work / "02_injection.ipynb").unlink()
+    assert cli.main(["open", "2", "--no-browser"]) == 0
+    assert capsys.readouterr().out == (
+        "copied 1 files of the labs into vnmi-labs\n"
+        f"kept your vnmi-labs/01_bare_metal.ipynb: it differs from the one in vnmi_lab {__version__}\n"
+    )
+    assert (work / "01_bare_metal.ipynb").read_text() == "mine"
+    assert (shipped / "01_bare_metal.ipynb").read_text() == "{}"
+
+    folder, lab = started
+    assert folder[:4] == [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={work.resolve()}"]
+    assert {"--no-browser", str((work / "02_injection.ipynb").resolve())} <= set(lab)
+
+
+def test_a_folder_that_is_a_file_gets_one_line(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del shipped
+    Path("notes").write_text("")
+    assert bad(capsys, "open", "--folder", "notes").startswith("vnmi-lab: notes")
+
+
+def test_a_checkout_opens_its_own_labs(
+    tmp_path: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(labs, "_CHECKOUT", tmp_path / "labs")
+    monkeypatch.setattr(labs, "_SHIPPED", tmp_path / "none")
+    assert cli.main(["open"]) == 0
+    assert f"--ServerApp.root_dir={tmp_path / 'labs'}" in started[0]
+
+
+def test_without_labs_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(labs, "_CHECKOUT", tmp_path / "none")
+    monkeypatch.setattr(labs, "_SHIPPED", tmp_path / "none")
+    assert "this installation has no labs" in bad(capsys, "open")
