@@ -1,0 +1,521 @@
+"""Machines that run: a guest on bare metal, and a guest under a host that follows a plain script.
+
+Both advance one ``step`` at a time, can be frozen and put back exactly, and do the same thing again when they are:
+that is all a trace needs. ``Host`` is the script of the recorded traces (``tests/reference/README.md``): edits of the
+VMCB, arrivals, and ``run``. There is no hypervisor logic in it; that is the point of lab 02.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from vnmi_lab.guest import COUNTERS, IDT, IDT_LIMIT, MAIN, STACK, TSS, Guest
+from vnmi_lab.hw import svm
+from vnmi_lab.hw.bits import misspelt
+from vnmi_lab.hw.cpu import Cpu, Snapshot
+from vnmi_lab.hw.delivery import BY_NAME, HOLDS, IF, ON_IRET, RF, TF, VALID
+from vnmi_lab.hw.events import Changed, HostDid
+from vnmi_lab.hw.vmcb import FIELDS, Vmcb, diff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vnmi_lab.rules import Switches
+
+VMCB_PA = 1 << 32  # above what the guest can address
+BUDGET = 10_000
+INJECT_NMI = 0x80000200  # what KVM writes: SVM_EVTINJ_VALID | SVM_EVTINJ_TYPE_NMI
+SKIP = {0x81: 3, 0x78: 1}  # the host moves RIP over VMMCALL and HLT
+Action = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: ``kind`` is "exit", "done", "waiting" (halted, nothing pending), "stopped" or "budget"."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.text
+
+
+def _budget_outcome(budget: int) -> Outcome:
+    return Outcome("budget", f"still running after {budget:,} steps")
+
+
+def _waiting() -> Outcome:
+    return Outcome("waiting", "halted, and nothing is pending that could wake it")
+
+
+def _stopped(cpu: Cpu) -> Outcome:
+    return Outcome("stopped", f"the processor stopped: {cpu.stopped}")
+
+
+class Machine(Protocol):
+    """What a trace needs of a machine."""
+
+    cpu: Cpu
+    guest: Guest
+
+    def step(self) -> bool:
+        """Advance by one; False when nothing more happens."""
+
+    def snapshot(self) -> object:
+        """Return the whole state, immutable and hashable."""
+
+    def restore(self, snapshot: object) -> None:
+        """Become what ``snapshot`` recorded."""
+
+
+# --- bare metal -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """Something from outside: ``what`` ("nmi", "smi", "init", "intr") arrives ``times`` times.
+
+    ``at`` is a step number of the processor (0: before the first instruction), or a label: when RIP first gets there.
+    """
+
+    at: int | str
+    what: str = "nmi"
+    times: int = 1
+    vector: int = 0x40
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot arrive."""
+        if self.what not in ("nmi", "smi", "init", "intr"):
+            msg = f"what must be one of nmi, smi, init, intr, not {self.what!r}"
+            raise ValueError(msg)
+        if self.times < 1 or (isinstance(self.at, int) and self.at < 0):
+            msg = f"a stimulus needs times >= 1 and a step >= 0, not times={self.times} at={self.at!r}"
+            raise ValueError(msg)
+
+
+class BareSnapshot(NamedTuple):
+    """State of ``BareMetal``."""
+
+    cpu: Snapshot
+    due: tuple[int, ...]
+
+
+class BareMetal:
+    """A guest alone on the processor, taking physical NMIs and interrupts: the definition of right."""
+
+    def __init__(self, guest: Guest, stimuli: Sequence[Stimulus] = (), switches: Switches | None = None) -> None:
+        self.guest = guest
+        self.stimuli = tuple(stimuli)
+        self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
+        self.cpu = cpu = Cpu(guest.image(), switches)
+        guest.registers(cpu)
+        cpu.rip, cpu.r[4] = MAIN, STACK
+        cpu.idt_base, cpu.idt_limit, cpu.tr_base = IDT, IDT_LIMIT, TSS
+        self._due = tuple(range(len(self.stimuli)))
+
+    def step(self) -> bool:
+        """Let one stimulus arrive that is due, or pass one boundary."""
+        for i in self._due:
+            if self._is_due(i):
+                self._due = tuple(j for j in self._due if j != i)
+                self._arrive(self.stimuli[i])
+                return True
+        return self.cpu.step() or self._wake()
+
+    def _is_due(self, i: int) -> bool:
+        address = self._where[i]
+        return self.cpu.steps >= self.stimuli[i].at if address is None else self.cpu.rip == address  # type: ignore[operator]  # at is an int when it is no label
+
+    def _wake(self) -> bool:
+        """Let time pass while halted: the next stimulus that waits for a step number comes now."""
+        timed = [i for i in self._due if self._where[i] is None]
+        if not timed or self.cpu.stopped:
+            return False
+        first = min(timed, key=lambda i: self.stimuli[i].at)
+        self._due = tuple(j for j in self._due if j != first)
+        self._arrive(self.stimuli[first])
+        return True
+
+    def _arrive(self, stimulus: Stimulus) -> None:
+        for _ in range(stimulus.times):
+            if stimulus.what == "intr":
+                self.cpu.arrive_intr(stimulus.vector)
+            else:
+                self.cpu.arrive(stimulus.what)
+
+    def run(self, budget: int = BUDGET) -> Outcome:
+        """Run until the processor waits for good or stops, at most ``budget`` steps."""
+        cpu = self.cpu
+        end = cpu.steps + budget
+        while cpu.steps < end:
+            if not self._due:
+                cpu.run(end - cpu.steps)
+                if cpu.steps < end and cpu.step():
+                    continue
+            elif self.step():
+                continue
+            if cpu.steps < end:
+                return _stopped(cpu) if cpu.stopped else _waiting()
+        return _budget_outcome(budget)
+
+    def snapshot(self) -> BareSnapshot:
+        """Return the state."""
+        return BareSnapshot(self.cpu.snapshot(), self._due)
+
+    def restore(self, snapshot: BareSnapshot) -> None:
+        """Become what ``snapshot`` recorded."""
+        self.cpu.restore(snapshot.cpu)
+        self._due = snapshot.due
+
+
+def _resolve(guest: Guest, at: int | str) -> int | None:
+    if isinstance(at, int):
+        return None
+    labels = guest.labels()
+    if at not in labels:
+        raise ValueError(misspelt("the guest's code", at, list(labels)).replace("field", "label"))
+    return labels[at]
+
+
+# --- a host that follows a script -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the host sees after a #VMEXIT ("exit") or on demand ("mark"), before it changes anything."""
+
+    kind: str
+    exit_code: int
+    rip: int
+    rsp: int
+    rflags: int
+    exit_int_info: int
+    int_ctl: int
+    int_state: int
+    counters: tuple[int, ...]
+    host_nmi: int
+
+
+class HostSnapshot(NamedTuple):
+    """State of ``Host``."""
+
+    cpu: Snapshot
+    position: int
+    running: bool
+    own: tuple[int, int, int, bool]
+    reports: tuple[Report, ...]
+
+
+class Host:
+    """A guest under a host that does what a script says, one line after the other.
+
+    ``do(name, *operands)`` carries out a line at once; ``load`` queues lines for ``step``. Names are those of
+    ``tests/reference/README.md``; ``host.vmcb`` may also be edited directly before the next ``run``.
+    """
+
+    def __init__(self, guest: Guest, switches: Switches | None = None) -> None:
+        self.guest = guest
+        self.cpu = Cpu(guest.image(), switches)
+        guest.registers(self.cpu)
+        self.vmcb = Vmcb(self.cpu.memory, VMCB_PA)
+        _reset_vmcb(self.vmcb)
+        self.script: list[Action] = []
+        self.position = 0
+        self.running = False
+        self.nmis = self.interrupts = self.smis = 0
+        self._skip = True
+        self.reports: tuple[Report, ...] = ()
+
+    # --- driving it ------------------------------------------------------------------------------------------------
+
+    def do(self, name: str, *operands: object, budget: int = BUDGET) -> Outcome:
+        """Carry out one line of script now; a ``run`` ends at the #VMEXIT. ``ValueError`` for a line that is none."""
+        self.load(((name, *operands),))
+        return self.finish(budget)
+
+    def load(self, lines: Sequence[Action | str]) -> None:
+        """Queue lines of script; each is checked first."""
+        actions = [_checked((line,) if isinstance(line, str) else tuple(line)) for line in lines]
+        self.script.extend(actions)
+
+    def finish(self, budget: int = BUDGET) -> Outcome:
+        """Carry out everything queued; at most ``budget`` guest steps for each run."""
+        cpu = self.cpu
+        while True:
+            if self.running:
+                used = cpu.run(budget)
+                if cpu.guest_mode:
+                    if cpu.stopped:
+                        return _stopped(cpu)
+                    return _budget_outcome(budget) if used >= budget else _waiting()
+                self._exited()
+            elif not self.step():
+                break
+        last = self.reports[-1] if self.reports else None
+        return Outcome("exit" if last else "done", f"#VMEXIT {svm.exit_name(last.exit_code)}" if last else "done")
+
+    def step(self) -> bool:
+        """Pass one boundary of the guest, or carry out the next line of script; False when there is none."""
+        if self.running:
+            if not self.cpu.step():
+                return False
+            if not self.cpu.guest_mode:
+                self._exited()
+            return True
+        if self.position >= len(self.script):
+            return False
+        action = self.script[self.position]
+        self.position += 1
+        self._perform(action)
+        return True
+
+    def _perform(self, action: Action) -> None:
+        name, *operands = action
+        row = ACTIONS[str(name)]
+        tracing = self.cpu.sink is not None
+        before = self.vmcb.to_bytes() if tracing and name != "run" else b""
+        self.cpu.emit(HostDid("R-HOST", row.text(operands)))
+        row.perform(self, operands)
+        if before:
+            for change in diff(before, self.vmcb.to_bytes()):
+                self.cpu.emit(Changed("R-HOST", _event_field(change.field), change.old, change.new))
+        self._take_pending()
+
+    def _take_pending(self) -> None:
+        """Let the host itself take what is pending and not held: it counts, and returns with IRET at once."""
+        cpu = self.cpu
+        while not cpu.guest_mode and self._takes("smi"):
+            self.smis += 1
+        while not cpu.guest_mode and self._takes("nmi"):
+            self.nmis += 1
+            for rule, field, new in ON_IRET[False]:
+                cpu.change(rule, field, new)
+        while not cpu.guest_mode and self._takes("intr"):
+            self.interrupts += 1
+
+    def _takes(self, name: str) -> bool:
+        source, cpu = BY_NAME[name], self.cpu
+        held = any(HOLDS[hold](cpu) and cpu.on(rule) for hold, rule in source.holds)
+        if not source.pending(cpu) or held:
+            return False
+        left = source.pending(cpu)
+        for rule, field, new in source.takes:
+            cpu.change(rule, field, new(cpu))
+        return source.pending(cpu) != left  # a rule switched off must not make the host loop
+
+    def _vmrun(self, *, skip: bool) -> None:
+        self._skip = skip
+        self.cpu.tr_base = self.vmcb.tr_base  # what VMLOAD would do
+        svm.vmrun(self.cpu, VMCB_PA)
+        self.running = bool(self.cpu.guest_mode)
+        if not self.running:
+            self._exited()
+
+    def _exited(self) -> None:
+        self.running = False
+        self.reports = (*self.reports, self.report("exit"))
+        length = SKIP.get(self.vmcb.exit_code, 0)
+        if self._skip and length:
+            self.cpu.changed("R-HOST", "vmcb.rip", self.vmcb.rip, self.vmcb.rip + length)
+            self.vmcb.rip += length
+        self._take_pending()
+
+    def report(self, kind: str = "mark") -> Report:
+        """Return what the VMCB and the counters hold now."""
+        vmcb, memory = self.vmcb, self.cpu.memory
+        counters = tuple(memory.read(COUNTERS + 8 * vector, 8) for vector in range(256))
+        return Report(
+            kind, vmcb.exit_code, vmcb.rip, vmcb.rsp, vmcb.rflags, vmcb.exit_int_info, vmcb.int_ctl, vmcb.int_state,
+            counters, self.nmis,
+        )  # fmt: skip
+
+    # --- values ----------------------------------------------------------------------------------------------------
+
+    _own = staticmethod(attrgetter("nmis", "interrupts", "smis", "_skip"))
+
+    def snapshot(self) -> HostSnapshot:
+        """Return the state: the processor, the place in the script, what the host counted."""
+        return HostSnapshot(self.cpu.snapshot(), self.position, self.running, self._own(self), self.reports)
+
+    def restore(self, snapshot: HostSnapshot) -> None:
+        """Become what ``snapshot`` recorded; the script stays as it is."""
+        self.cpu.restore(snapshot.cpu)
+        self.position, self.running, self.reports = snapshot.position, snapshot.running, snapshot.reports
+        self.nmis, self.interrupts, self.smis, self._skip = snapshot.own
+
+
+def _reset_vmcb(vmcb: Vmcb) -> None:
+    """Fill in the VMCB that every scenario starts with: 64-bit mode, CPL 0, the intercepts a host cannot do without."""
+    for name, value in RESET.items():
+        setattr(vmcb, name, value)
+    for name in ("vmrun", "vmmcall", "hlt", "shutdown"):
+        vmcb.intercept(name)
+
+
+RESET = {
+    "asid": 1, "rflags": 2, "rip": MAIN, "rsp": STACK, "idt_base": IDT, "idt_limit": IDT_LIMIT, "tr_base": TSS,
+    "efer": 0x1500, "cr0": 0x80000011, "cr4": 0x20, "dr6": 0xFFFF0FF0, "dr7": 0x400, "g_pat": 0x0007040600070406,
+    "cs_selector": 0x08, "cs_attrib": 0x29B, "ss_selector": 0x10, "ds_selector": 0x10, "es_selector": 0x10,
+}  # fmt: skip
+
+
+def _event_field(name: str) -> str:
+    return name if "." in name else f"vmcb.{name}"
+
+
+# --- the script's lines -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One kind of script line: how many operands, what it does, how it reads."""
+
+    least: int
+    most: int
+    perform: Callable[[Host, Sequence[object]], None]
+    template: str
+
+    def text(self, operands: Sequence[object]) -> str:
+        """Return the line in words; numbers in hex where the template says so."""
+        shown = [*operands, *[INJECT_NMI] * (not operands)]
+        return self.template.format(*shown)
+
+
+def _run(host: Host, operands: Sequence[object]) -> None:
+    host._vmrun(skip=not operands)  # noqa: SLF001 - the table is part of the class, written apart to be read
+
+
+def _mark(host: Host, _operands: Sequence[object]) -> None:
+    host.reports = (*host.reports, host.report("mark"))
+
+
+def _inject(host: Host, operands: Sequence[object]) -> None:
+    host.vmcb.event_inj = _int(operands[0]) if operands else INJECT_NMI
+
+
+def _intercept(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
+    return lambda host, operands: [host.vmcb.intercept(str(name), on=on) for name in operands] and None
+
+
+def _intercept_exception(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
+    return lambda host, operands: host.vmcb.intercept(f"exc_{operands[0]}", on=on)
+
+
+def _flag(bits: int) -> Callable[[Host, Sequence[object]], None]:
+    def perform(host: Host, operands: Sequence[object]) -> None:
+        flags = host.vmcb.rflags
+        host.vmcb.rflags = flags | bits if operands[0] else flags & ~bits
+
+    return perform
+
+
+def _control(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
+    def perform(host: Host, operands: Sequence[object]) -> None:
+        now, mask = host.vmcb.int_ctl, _int(operands[0])
+        host.vmcb.int_ctl = now | mask if on else now & ~mask
+
+    return perform
+
+
+def _write(size: int) -> Callable[[Host, Sequence[object]], None]:
+    def perform(host: Host, operands: Sequence[object]) -> None:
+        name, value = operands
+        row = FIELDS.get(str(name))
+        if row is None:
+            raise AttributeError(misspelt("Vmcb", str(name), list(FIELDS)))
+        for covered in FIELDS.values():
+            if row.offset <= covered.offset < row.offset + size and covered.clean is not None:
+                host.vmcb.update("clean", **{covered.clean: 0})
+        host.cpu.memory.write(VMCB_PA + row.offset, size, _int(value) & (1 << 8 * size) - 1)
+
+    return perform
+
+
+def _gate(host: Host, operands: Sequence[object]) -> None:
+    vector, present = operands
+    at = IDT + _int(vector) * 16 + 5
+    byte = host.cpu.memory.read(at, 1)
+    host.cpu.memory.write(at, 1, byte | 0x80 if present else byte & 0x7F)
+
+
+def _skip(host: Host, operands: Sequence[object]) -> None:
+    host.vmcb.rip = host.vmcb.rip + _int(operands[0])
+
+
+def _int_state(host: Host, operands: Sequence[object]) -> None:
+    host.vmcb.int_state = _int(operands[0])
+
+
+def _gif(value: int) -> Callable[[Host, Sequence[object]], None]:
+    return lambda host, _operands: host.cpu.change("R-STGI" if value else "R-CLGI", "gif", value)
+
+
+def _host_if(host: Host, operands: Sequence[object]) -> None:
+    flags = host.cpu.rflags
+    host.cpu.change("R-HOST", "rflags", flags | IF if operands[0] else flags & ~IF)
+
+
+def _arrive(what: str) -> Callable[[Host, Sequence[object]], None]:
+    return lambda host, _operands: host.cpu.arrive(what)
+
+
+def _interrupt(host: Host, operands: Sequence[object]) -> None:
+    host.cpu.arrive_intr(_int(operands[0]) if operands else 0x40)
+
+
+def _absent(host: Host, operands: Sequence[object]) -> None:
+    host.vmcb.update("nested_ctl", np_enable=1)
+    host.cpu.set_absent(frozenset(_int(address) >> 12 for address in operands))
+
+
+ACTIONS: dict[str, Line] = {
+    "run": Line(0, 1, _run, "VMRUN"),
+    "mark": Line(0, 0, _mark, "look at the VMCB"),
+    "inj": Line(0, 1, _inject, "EVENTINJ = {0:X}h"),
+    "icpt": Line(1, 8, _intercept(on=True), "intercept {0}"),
+    "noicpt": Line(1, 8, _intercept(on=False), "do not intercept {0}"),
+    "icpt_exc": Line(1, 1, _intercept_exception(on=True), "intercept exception {0}"),
+    "noicpt_exc": Line(1, 1, _intercept_exception(on=False), "do not intercept exception {0}"),
+    "tf": Line(1, 1, _flag(TF), "guest RFLAGS.TF = {0}"),
+    "if": Line(1, 1, _flag(IF), "guest RFLAGS.IF = {0}"),
+    "rf_tf": Line(1, 1, _flag(TF | RF), "guest RFLAGS.TF and RF = {0}"),
+    "ist": Line(1, 1, _int_state, "int_state = {0}"),
+    "ctl+": Line(1, 1, _control(on=True), "int_ctl |= {0:X}h"),
+    "ctl-": Line(1, 1, _control(on=False), "int_ctl &= ~{0:X}h"),
+    "w32": Line(2, 2, _write(4), "{0} = {1:X}h"),
+    "w64": Line(2, 2, _write(8), "{0} = {1:X}h"),
+    "gate": Line(2, 2, _gate, "IDT gate {0} present = {1}"),
+    "skip": Line(1, 1, _skip, "RIP += {0}"),
+    "clgi": Line(0, 0, _gif(0), "CLGI"),
+    "stgi": Line(0, 0, _gif(1), "STGI"),
+    "hostnmi": Line(0, 0, _arrive("nmi"), "NMI arrives"),
+    "hostintr": Line(0, 1, _interrupt, "INTR arrives"),
+    "hostsmi": Line(0, 0, _arrive("smi"), "SMI arrives"),
+    "hostinit": Line(0, 0, _arrive("init"), "INIT arrives"),
+    "hostif": Line(1, 1, _host_if, "host RFLAGS.IF = {0}"),
+    "absent": Line(0, 64, _absent, "nested page table: some pages not present"),
+}
+
+
+def _int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"a number is needed here, not {value!r}"
+        raise ValueError(msg)  # noqa: TRY004 - bad input of a script, reported like all bad input
+    return value
+
+
+def _checked(action: Action) -> Action:
+    """Return the action if it is one; ``ValueError`` says what is wrong with it."""
+    if not action or str(action[0]) not in ACTIONS:
+        raise ValueError(misspelt("the script", str(action[0] if action else ""), list(ACTIONS)).replace("field", "step"))
+    row = ACTIONS[str(action[0])]
+    if not row.least <= len(action) - 1 <= row.most:
+        msg = f"step {action[0]!r} takes {row.least} to {row.most} operands, not {len(action) - 1}"
+        raise ValueError(msg)
+    return action
+
+
+assert INJECT_NMI & VALID
