@@ -20,7 +20,7 @@ make_venv = uv venv --quiet --python "$$python" $(VENV)
 install = uv pip install --quiet --python $(RUN)/python
 else
 make_venv = "$$python" -m venv $(VENV)
-install = $(RUN)/python -m pip install --quiet --disable-pip-version-check
+install = $(RUN)/python -m pip install --quiet --quiet --disable-pip-version-check
 endif
 
 lab: $(VENV)/lab.stamp
