@@ -38,6 +38,11 @@ def sign_extend(value: int, size: int) -> int:
     return (value & MASK[size] ^ sign) - sign
 
 
+def fits_signed(value: int, bits: int) -> bool:
+    """Tell whether a number can be held as two's complement in so many bits."""
+    return -(1 << bits - 1) <= value < 1 << bits - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Reg:
     """A general-purpose register, or the part of it that has a name of its own."""
