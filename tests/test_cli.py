@@ -100,8 +100,8 @@ def test_bad_input_gets_one_line(words: list[str], line: str, capsys: pytest.Cap
     assert capsys.readouterr().err == line + "\n"
 
 
-def test_no_command_at_all_like_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bad(capsys, "zzz").startswith("vnmi-lab: no command 'zzz': there are open, doctor")
+def test_a_word_like_no_command_gets_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"no command 'zzz': there are {', '.join(cli.COMMANDS)} " in bad(capsys, "zzz")
 
 
 def test_open_copies_the_labs_once_and_keeps_what_the_learner_wrote(
@@ -150,3 +150,36 @@ def test_without_labs_one_line_says_so(
     monkeypatch.setattr(labs, "_CHECKOUT", tmp_path / "none")
     monkeypatch.setattr(labs, "_SHIPPED", tmp_path / "none")
     assert "this installation has no labs" in bad(capsys, "open")
+
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def test_conform_replays_a_recording(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["conform", str(REFERENCE / "isa_ruled.jsonl")]) == 0
+    assert capsys.readouterr().out == "12 passed, 0 failed\n"
+
+
+CONFORM_BAD = [  # what is in the file (None: there is no file), what the line says of it
+    (None, "no.jsonl: "),
+    ("{", "no.jsonl: line 1: "),
+    ("[]\n", "no.jsonl: line 1: "),
+]
+
+
+@pytest.mark.parametrize(("text", "start"), CONFORM_BAD)
+def test_conform_says_what_is_wrong_with_a_file(
+    text: str | None,
+    start: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("no.jsonl").write_text(text)
+    assert cli.main(["conform", "no.jsonl"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(start)
+    assert err.count("\n") == 1

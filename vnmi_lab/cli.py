@@ -117,6 +117,16 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
+def _conform_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl", help="recorded cases, one a line")
+
+
+def _conform(options: argparse.Namespace) -> int:
+    from vnmi_lab import conform
+
+    return conform.main(options.files)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -128,5 +138,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "open": Command("start JupyterLab on the labs", _open_arguments, _open, passes_on=True),
+    "conform": Command(
+        "replay recorded traces; print the first difference of each failing case, then 'N passed, M failed'",
+        _conform_arguments,
+        _conform,
+    ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }
