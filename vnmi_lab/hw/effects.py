@@ -1,18 +1,23 @@
 """What instructions do: each maker reads a decoded instruction once and returns a closure specialised to it.
 
 A closure does everything, RIP included. Where a fault can happen (memory), it happens before anything is committed.
+Jumps are in `branches`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from operator import methodcaller
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from vnmi_lab.hw.alu import CF, OF, PF, SF, ZF, Kernel, UnaryKernel
+from vnmi_lab.hw.access import Decoded, Effect, Op, Processor, effective_address, load, store
 from vnmi_lab.hw.events import Fault
-from vnmi_lab.hw.operands import M64, MASK, RIP, RSP, Imm, Mem, Operand, Reg, Seg, Target
+from vnmi_lab.hw.operands import M64, MASK, RSP, Imm, Mem, Operand, Reg, Seg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vnmi_lab.hw.alu import Kernel, UnaryKernel
 
 GP: Final = 13
 UD: Final = 6
@@ -23,117 +28,6 @@ FLAT_SELECTORS: Final = (0, 0x10)
 """Selectors that DS and ES can hold in the flat machine: null and the data segment."""
 MIN_DIRECT: Final = 4
 """Register writes of at least this many bytes replace the whole register, so a fast path may assign it."""
-
-
-class Decoded(Protocol):
-    """What a maker needs of a decoded instruction."""
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        """Operand values in Intel order."""
-
-    @property
-    def width(self) -> int:
-        """Operand size in bytes."""
-
-    @property
-    def next_rip(self) -> int:
-        """Address of the byte after the instruction."""
-
-    @property
-    def text(self) -> str:
-        """Intel syntax."""
-
-
-class Processor(Protocol):
-    """What a compiled instruction needs of the processor (system instructions call its ``op_`` methods)."""
-
-    r: list[int]
-    rip: int
-    rflags: int
-    intercepts: int
-
-    def read(self, address: int, size: int, /) -> int:
-        """Read linear memory."""
-
-    def write(self, address: int, size: int, value: int, /) -> None:
-        """Write linear memory."""
-
-    def intercept(self, code: int, next_rip: int, /) -> None:
-        """Leave the guest because it met an intercepted instruction."""
-
-    def op_in(self, next_rip: int, port: int, size: int, /) -> None:
-        """IN: read a port into the low `size` bytes of RAX."""
-
-    def op_out(self, next_rip: int, port: int, size: int, /) -> None:
-        """OUT: write the low `size` bytes of RAX to a port."""
-
-
-Op = Callable[[Processor], None]
-Effect = Callable[[Decoded], Op]
-Load = Callable[[Processor], int]
-Store = Callable[[Processor, int], None]
-
-
-# Operands ------------------------------------------------------------------------------------------------------------
-
-
-def effective_address(mem: Mem, next_rip: int) -> Load:
-    """Make the address computation of a memory operand (APM volume 1, section 2.2.3)."""
-    base, index, scale, disp = mem.base, mem.index, mem.scale, mem.disp
-    if index is not None:
-        if base is None:
-            return lambda cpu: cpu.r[index] * scale + disp & M64
-        return lambda cpu: cpu.r[base] + cpu.r[index] * scale + disp & M64
-    if base is None or base == RIP:
-        constant = (next_rip if base == RIP else 0) + disp & M64
-        return lambda _cpu: constant
-    if not disp:
-        return lambda cpu: cpu.r[base]
-    return lambda cpu: cpu.r[base] + disp & M64
-
-
-def load(operand: Operand, next_rip: int) -> Load:
-    """Make the reader of an operand; narrow values come zero-extended."""
-    match operand:
-        case Reg(number, 8):
-            return lambda cpu: cpu.r[number]
-        case Reg(number, size, high):
-            shift, mask = 8 * high, MASK[size]
-            return lambda cpu: cpu.r[number] >> shift & mask
-        case Imm(value):
-            return lambda _cpu: value
-        case Mem(size=size):
-            address = effective_address(operand, next_rip)
-            return lambda cpu: cpu.read(address(cpu), size)
-        case _:
-            message = f"operand {operand.text} cannot be read"
-            raise TypeError(message)
-
-
-def store(operand: Operand, next_rip: int) -> Store:
-    """Make the writer of an operand; a 32-bit result zero-extends, a byte keeps the rest of its register."""
-    match operand:
-        case Reg(number, 8 | 4):
-
-            def write_register(cpu: Processor, value: int) -> None:
-                cpu.r[number] = value
-
-            return write_register
-        case Reg(number, size, high):
-            shift = 8 * high
-            keep = M64 ^ MASK[size] << shift
-
-            def write_part(cpu: Processor, value: int) -> None:
-                cpu.r[number] = cpu.r[number] & keep | value << shift
-
-            return write_part
-        case Mem(size=size):
-            address = effective_address(operand, next_rip)
-            return lambda cpu, value: cpu.write(address(cpu), size, value)
-        case _:
-            message = f"operand {operand.text} cannot be written"
-            raise TypeError(message)
 
 
 def _bits(insn: Decoded) -> int:
@@ -346,136 +240,6 @@ def unary(kernel: Callable[[int], UnaryKernel]) -> Effect:
         return op
 
     return make
-
-
-# Control transfer ----------------------------------------------------------------------------------------------------
-
-
-def _target(insn: Decoded) -> int:
-    operand = insn.operands[0]
-    if not isinstance(operand, Target):
-        raise TypeError(insn.text)
-    return operand.address
-
-
-def jmp(insn: Decoded) -> Op:
-    """Jump to a fixed address or through an operand."""
-    if isinstance(insn.operands[0], Target):
-        return _go(_target(insn))
-    read = load(insn.operands[0], insn.next_rip)
-
-    def op(cpu: Processor) -> None:
-        cpu.rip = read(cpu)
-
-    return op
-
-
-def _go(target: int) -> Op:
-    def op(cpu: Processor) -> None:
-        cpu.rip = target
-
-    return op
-
-
-def call(insn: Decoded) -> Op:
-    """Push the address of the next instruction and jump."""
-    next_rip = insn.next_rip
-    operand = insn.operands[0]
-    read = load(Imm(operand.address, 8) if isinstance(operand, Target) else operand, next_rip)
-
-    def op(cpu: Processor) -> None:
-        target = read(cpu)
-        rsp = cpu.r[RSP] - 8 & M64
-        cpu.write(rsp, 8, next_rip)
-        cpu.r[RSP] = rsp
-        cpu.rip = target
-
-    return op
-
-
-def ret(_insn: Decoded) -> Op:
-    """Pop RIP."""
-
-    def op(cpu: Processor) -> None:
-        rsp = cpu.r[RSP]
-        cpu.rip = cpu.read(rsp, 8)
-        cpu.r[RSP] = rsp + 8 & M64
-
-    return op
-
-
-_ANY = {0: OF, 2: CF, 4: ZF, 6: CF | ZF, 8: SF, 10: PF}
-"""Condition codes true when any of these flags is set (APM volume 3, section 1.2.7); LESS and LESS_EQUAL follow."""
-_LESS, _LESS_EQUAL = 12, 14
-_OF_TO_SF = 4
-"""OF shifted down by this lands on SF."""
-
-
-def jcc(condition: int) -> Effect:
-    """Jump when a condition code holds; an odd code is the negation of the even one below it."""
-
-    def make(insn: Decoded) -> Op:
-        taken, fallen = _target(insn), insn.next_rip
-        if condition & 1:
-            taken, fallen = fallen, taken
-        even = condition & ~1
-        if even in _ANY:
-            return _branch_any(_ANY[even], taken, fallen)
-        return _branch_less(ZF if even == _LESS_EQUAL else 0, taken, fallen)
-
-    return make
-
-
-def _branch_any(mask: int, taken: int, fallen: int) -> Op:
-    def op(cpu: Processor) -> None:
-        cpu.rip = taken if cpu.rflags & mask else fallen
-
-    return op
-
-
-def _branch_less(or_mask: int, taken: int, fallen: int) -> Op:
-    def op(cpu: Processor) -> None:
-        flags = cpu.rflags
-        cpu.rip = taken if (flags ^ flags >> _OF_TO_SF) & SF or flags & or_mask else fallen
-
-    return op
-
-
-def loop(insn: Decoded) -> Op:
-    """Decrement RCX without touching flags; jump while it is not zero."""
-    target, next_rip = _target(insn), insn.next_rip
-
-    def op(cpu: Processor) -> None:
-        r = cpu.r
-        count = r[1] = r[1] - 1 & M64
-        cpu.rip = target if count else next_rip
-
-    return op
-
-
-def loop_while(zero_flag: int) -> Effect:
-    """LOOPE (ZF) or LOOPNE (0): LOOP that also wants ZF to be so."""
-
-    def make(insn: Decoded) -> Op:
-        target, next_rip = _target(insn), insn.next_rip
-
-        def op(cpu: Processor) -> None:
-            count = cpu.r[1] = cpu.r[1] - 1 & M64
-            cpu.rip = target if count and cpu.rflags & ZF == zero_flag else next_rip
-
-        return op
-
-    return make
-
-
-def jrcxz(insn: Decoded) -> Op:
-    """Jump when RCX is zero."""
-    target, next_rip = _target(insn), insn.next_rip
-
-    def op(cpu: Processor) -> None:
-        cpu.rip = next_rip if cpu.r[1] else target
-
-    return op
 
 
 # System --------------------------------------------------------------------------------------------------------------

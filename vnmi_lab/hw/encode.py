@@ -36,8 +36,7 @@ def _takes(spec: Spec, operand: Value) -> bool:
         case int():
             return spec.kind in {Kind.IMM, Kind.BYTE, Kind.REL}
         case Reg(size=size):
-            any_size = spec.kind is Kind.RM and spec.size == 2  # MOV to a segment register reads any width
-            return spec.kind in {Kind.REG, Kind.RM} and (size == spec.size or (any_size and size > 1))
+            return size in spec.registers
         case Mem(size=size):
             return spec.kind in {Kind.RM, Kind.MEM} and size in {UNSIZED, spec.size}
         case Seg():

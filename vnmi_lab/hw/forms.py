@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from vnmi_lab.hw.operands import Operand, Reg, Seg
 
 if TYPE_CHECKING:
-    from vnmi_lab.hw.effects import Effect
+    from vnmi_lab.hw.access import Effect
 
 
 class Kind(Enum):
@@ -36,11 +36,15 @@ class Spec:
     kind: Kind
     size: int
     fixed: Operand | None = None
+    registers: tuple[int, ...] = ()
+    """Sizes of the registers that may be written here, the printed one first."""
 
 
 SPECS: Final[dict[str, Spec]] = {
-    **{f"reg/mem{bits}": Spec(Kind.RM, bits // 8) for bits in (8, 16, 32, 64)},
-    **{f"reg{bits}": Spec(Kind.REG, bits // 8) for bits in (8, 32, 64)},
+    **{f"reg/mem{bits}": Spec(Kind.RM, bits // 8, registers=(bits // 8,)) for bits in (8, 32, 64)},
+    **{f"reg{bits}": Spec(Kind.REG, bits // 8, registers=(bits // 8,)) for bits in (8, 32, 64)},
+    "reg16/32/64/mem16": Spec(Kind.RM, 2, registers=(4, 8, 2)),
+    "reg32/64/mem16": Spec(Kind.RM, 2, registers=(4, 8)),
     **{f"imm{bits}": Spec(Kind.IMM, bits // 8) for bits in (8, 32, 64)},
     "mem": Spec(Kind.MEM, 0),
     "vector": Spec(Kind.BYTE, 1),

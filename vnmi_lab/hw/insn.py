@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from vnmi_lab.hw import alu
+from vnmi_lab.hw import branches as br
 from vnmi_lab.hw import effects as fx
+from vnmi_lab.hw.access import Effect, Op
 from vnmi_lab.hw.events import Fault
 from vnmi_lab.hw.forms import Kind, Row, Spec, make_row
 from vnmi_lab.hw.operands import M64, MASK, RIP, Imm, Mem, Operand, Reg, Target, operand_texts, sign_extend
@@ -25,7 +27,7 @@ MAX_LENGTH: Final = 15
 
 # The table -----------------------------------------------------------------------------------------------------------
 
-Line = tuple[str, str, str, fx.Effect] | tuple[str, str, str, fx.Effect, int]
+Line = tuple[str, str, str, Effect] | tuple[str, str, str, Effect, int]
 
 CONDITIONS: Final = (
     ("o",), ("no",), ("b", "c", "nae"), ("ae", "nb", "nc"), ("e", "z"), ("ne", "nz"), ("be", "na"), ("a", "nbe"),
@@ -38,7 +40,7 @@ ALIASES: Final[dict[str, str]] = {"loopz": "loope", "loopnz": "loopne"} | {
 }
 """Mnemonics that the assembler reads as another."""
 
-ALU: Final[tuple[tuple[int, str, fx.Effect], ...]] = (
+ALU: Final[tuple[tuple[int, str, Effect], ...]] = (
     (0, "add", fx.binary(alu.add)),
     (1, "or", fx.binary(alu.or_)),
     (4, "and", fx.binary(alu.and_)),
@@ -49,80 +51,81 @@ ALU: Final[tuple[tuple[int, str, fx.Effect], ...]] = (
 """The family that shares its encodings: opcode extension, mnemonic, effect."""
 
 TABLE: Final[tuple[Line, ...]] = (
-    # encoding          mnemonic   operands               effect               exit code of the intercept
-    ("90",              "nop",     "",                    fx.nop),
-    ("F3 90",           "pause",   "",                    fx.system("op_pause"),   0x77),
-    ("FA",              "cli",     "",                    fx.system("op_cli")),
-    ("FB",              "sti",     "",                    fx.system("op_sti")),
-    ("F4",              "hlt",     "",                    fx.system("op_hlt"),     0x78),
-    ("REX.W CF",        "iretq",   "",                    fx.system("op_iretq"),   0x74),
-    ("CD ib",           "int",     "vector",              fx.system("op_int"),     0x75),
-    ("CC",              "int3",    "",                    fx.system("op_int3")),
-    ("0F 0B",           "ud2",     "",                    fx.undefined),
-    ("9C",              "pushfq",  "",                    fx.system("op_pushfq"),  0x70),
-    ("9D",              "popfq",   "",                    fx.system("op_popfq"),   0x71),
-    ("0F A2",           "cpuid",   "",                    fx.system("op_cpuid"),   0x72),
-    ("0F 31",           "rdtsc",   "",                    fx.system("op_rdtsc"),   0x6E),
-    ("0F 01 /3",        "lidt",    "mem",                 fx.system("op_lidt"),    0x6A),
-    ("0F 01 D8",        "vmrun",   "",                    fx.system("op_vmrun"),   0x80),
-    ("0F 01 D9",        "vmmcall", "",                    fx.system("op_vmmcall"), 0x81),
-    ("0F 01 DC",        "stgi",    "",                    fx.system("op_stgi"),    0x84),
-    ("0F 01 DD",        "clgi",    "",                    fx.system("op_clgi"),    0x85),
-    ("E4 ib",           "in",      "AL, port",            fx.port_in),   # IOIO (7Bh) is checked port by port,
-    ("E5 ib",           "in",      "EAX, port",           fx.port_in),   # by the processor
-    ("EC",              "in",      "AL, DX",              fx.port_in),
-    ("ED",              "in",      "EAX, DX",             fx.port_in),
-    ("E6 ib",           "out",     "port, AL",            fx.port_out),
-    ("E7 ib",           "out",     "port, EAX",           fx.port_out),
-    ("EE",              "out",     "DX, AL",              fx.port_out),
-    ("EF",              "out",     "DX, EAX",             fx.port_out),
-    ("8E /2",           "mov",     "SS, reg/mem16",       fx.system("op_mov_ss")),
-    ("8E /3",           "mov",     "DS, reg/mem16",       fx.mov_flat_segment),
-    ("8E /0",           "mov",     "ES, reg/mem16",       fx.mov_flat_segment),
-    ("50 +r",           "push",    "reg64",               fx.push),
-    ("6A ib",           "push",    "imm8",                fx.push),
-    ("68 id",           "push",    "imm32",               fx.push),
-    ("FF /6",           "push",    "reg/mem64",           fx.push),
-    ("58 +r",           "pop",     "reg64",               fx.pop),
-    ("8F /0",           "pop",     "reg/mem64",           fx.pop),
-    ("88 /r",           "mov",     "reg/mem8, reg8",      fx.mov),
-    ("89 /r",           "mov",     "reg/mem#, reg#",      fx.mov),
-    ("8A /r",           "mov",     "reg8, reg/mem8",      fx.mov),
-    ("8B /r",           "mov",     "reg#, reg/mem#",      fx.mov),
-    ("B0 +r ib",        "mov",     "reg8, imm8",          fx.mov),
-    ("B8 +r id",        "mov",     "reg32, imm32",        fx.mov),
-    ("REX.W B8 +r iq",  "mov",     "reg64, imm64",        fx.mov),
-    ("C6 /0 ib",        "mov",     "reg/mem8, imm8",      fx.mov),
-    ("C7 /0 id",        "mov",     "reg/mem#, imm32",     fx.mov),
-    ("0F B6 /r",        "movzx",   "reg#, reg/mem8",      fx.mov),
-    ("8D /r",           "lea",     "reg#, mem",           fx.lea),
-    ("86 /r",           "xchg",    "reg/mem8, reg8",      fx.xchg),
-    ("87 /r",           "xchg",    "reg/mem#, reg#",      fx.xchg),
-    ("84 /r",           "test",    "reg/mem8, reg8",      fx.compare(alu.and_)),
-    ("85 /r",           "test",    "reg/mem#, reg#",      fx.compare(alu.and_)),
-    ("A8 ib",           "test",    "AL, imm8",            fx.compare(alu.and_)),
-    ("A9 id",           "test",    "EAX, imm32",          fx.compare(alu.and_)),
-    ("REX.W A9 id",     "test",    "RAX, imm32",          fx.compare(alu.and_)),
-    ("F6 /0 ib",        "test",    "reg/mem8, imm8",      fx.compare(alu.and_)),
-    ("F7 /0 id",        "test",    "reg/mem#, imm32",     fx.compare(alu.and_)),
-    ("FE /0",           "inc",     "reg/mem8",            fx.unary(alu.inc)),
-    ("FF /0",           "inc",     "reg/mem#",            fx.unary(alu.inc)),
-    ("FE /1",           "dec",     "reg/mem8",            fx.unary(alu.dec)),
-    ("FF /1",           "dec",     "reg/mem#",            fx.unary(alu.dec)),
-    ("F6 /2",           "not",     "reg/mem8",            fx.unary(alu.not_)),
-    ("F7 /2",           "not",     "reg/mem#",            fx.unary(alu.not_)),
-    ("F6 /3",           "neg",     "reg/mem8",            fx.unary(alu.neg)),
-    ("F7 /3",           "neg",     "reg/mem#",            fx.unary(alu.neg)),
-    ("EB cb",           "jmp",     "rel8off",             fx.jmp),
-    ("E9 cd",           "jmp",     "rel32off",            fx.jmp),
-    ("FF /4",           "jmp",     "reg/mem64",           fx.jmp),
-    ("E8 cd",           "call",    "rel32off",            fx.call),
-    ("FF /2",           "call",    "reg/mem64",           fx.call),
-    ("C3",              "ret",     "",                    fx.ret),
-    ("E2 cb",           "loop",    "rel8off",             fx.loop),
-    ("E1 cb",           "loope",   "rel8off",             fx.loop_while(alu.ZF)),
-    ("E0 cb",           "loopne",  "rel8off",             fx.loop_while(0)),
-    ("E3 cb",           "jrcxz",   "rel8off",             fx.jrcxz),
+    # encoding         mnemonic   operands                  effect                    exit code of the intercept
+    ("90",             "nop",     "",                       fx.nop),
+    ("F3 90",          "pause",   "",                       fx.system("op_pause"),    0x77),
+    ("FA",             "cli",     "",                       fx.system("op_cli")),
+    ("FB",             "sti",     "",                       fx.system("op_sti")),
+    ("F4",             "hlt",     "",                       fx.system("op_hlt"),      0x78),
+    ("REX.W CF",       "iretq",   "",                       fx.system("op_iretq"),    0x74),
+    ("CD ib",          "int",     "vector",                 fx.system("op_int"),      0x75),
+    ("CC",             "int3",    "",                       fx.system("op_int3")),
+    ("0F 0B",          "ud2",     "",                       fx.undefined),
+    ("9C",             "pushfq",  "",                       fx.system("op_pushfq"),   0x70),
+    ("9D",             "popfq",   "",                       fx.system("op_popfq"),    0x71),
+    ("0F A2",          "cpuid",   "",                       fx.system("op_cpuid"),    0x72),
+    ("0F 31",          "rdtsc",   "",                       fx.system("op_rdtsc"),    0x6E),
+    ("0F 01 /3",       "lidt",    "mem",                    fx.system("op_lidt"),     0x6A),
+    ("0F 01 D8",       "vmrun",   "",                       fx.system("op_vmrun"),    0x80),
+    ("0F 01 D9",       "vmmcall", "",                       fx.system("op_vmmcall"),  0x81),
+    ("0F 01 DC",       "stgi",    "",                       fx.system("op_stgi"),     0x84),
+    ("0F 01 DD",       "clgi",    "",                       fx.system("op_clgi"),     0x85),
+    ("E4 ib",          "in",      "AL, port",               fx.port_in),  # IOIO (7Bh) is checked port by port,
+    ("E5 ib",          "in",      "EAX, port",              fx.port_in),  # by the processor
+    ("EC",             "in",      "AL, DX",                 fx.port_in),
+    ("ED",             "in",      "EAX, DX",                fx.port_in),
+    ("E6 ib",          "out",     "port, AL",               fx.port_out),
+    ("E7 ib",          "out",     "port, EAX",              fx.port_out),
+    ("EE",             "out",     "DX, AL",                 fx.port_out),
+    ("EF",             "out",     "DX, EAX",                fx.port_out),
+    ("8E /2",          "mov",     "SS, reg16/32/64/mem16",  fx.system("op_mov_ss")),
+    ("8E /3",          "mov",     "DS, reg16/32/64/mem16",  fx.mov_flat_segment),
+    ("8E /0",          "mov",     "ES, reg16/32/64/mem16",  fx.mov_flat_segment),
+    ("8C /2",          "mov",     "reg32/64/mem16, SS",     fx.mov),
+    ("50 +r",          "push",    "reg64",                  fx.push),
+    ("6A ib",          "push",    "imm8",                   fx.push),
+    ("68 id",          "push",    "imm32",                  fx.push),
+    ("FF /6",          "push",    "reg/mem64",              fx.push),
+    ("58 +r",          "pop",     "reg64",                  fx.pop),
+    ("8F /0",          "pop",     "reg/mem64",              fx.pop),
+    ("88 /r",          "mov",     "reg/mem8, reg8",         fx.mov),
+    ("89 /r",          "mov",     "reg/mem#, reg#",         fx.mov),
+    ("8A /r",          "mov",     "reg8, reg/mem8",         fx.mov),
+    ("8B /r",          "mov",     "reg#, reg/mem#",         fx.mov),
+    ("B0 +r ib",       "mov",     "reg8, imm8",             fx.mov),
+    ("B8 +r id",       "mov",     "reg32, imm32",           fx.mov),
+    ("REX.W B8 +r iq", "mov",     "reg64, imm64",           fx.mov),
+    ("C6 /0 ib",       "mov",     "reg/mem8, imm8",         fx.mov),
+    ("C7 /0 id",       "mov",     "reg/mem#, imm32",        fx.mov),
+    ("0F B6 /r",       "movzx",   "reg#, reg/mem8",         fx.mov),
+    ("8D /r",          "lea",     "reg#, mem",              fx.lea),
+    ("86 /r",          "xchg",    "reg/mem8, reg8",         fx.xchg),
+    ("87 /r",          "xchg",    "reg/mem#, reg#",         fx.xchg),
+    ("84 /r",          "test",    "reg/mem8, reg8",         fx.compare(alu.and_)),
+    ("85 /r",          "test",    "reg/mem#, reg#",         fx.compare(alu.and_)),
+    ("A8 ib",          "test",    "AL, imm8",               fx.compare(alu.and_)),
+    ("A9 id",          "test",    "EAX, imm32",             fx.compare(alu.and_)),
+    ("REX.W A9 id",    "test",    "RAX, imm32",             fx.compare(alu.and_)),
+    ("F6 /0 ib",       "test",    "reg/mem8, imm8",         fx.compare(alu.and_)),
+    ("F7 /0 id",       "test",    "reg/mem#, imm32",        fx.compare(alu.and_)),
+    ("FE /0",          "inc",     "reg/mem8",               fx.unary(alu.inc)),
+    ("FF /0",          "inc",     "reg/mem#",               fx.unary(alu.inc)),
+    ("FE /1",          "dec",     "reg/mem8",               fx.unary(alu.dec)),
+    ("FF /1",          "dec",     "reg/mem#",               fx.unary(alu.dec)),
+    ("F6 /2",          "not",     "reg/mem8",               fx.unary(alu.not_)),
+    ("F7 /2",          "not",     "reg/mem#",               fx.unary(alu.not_)),
+    ("F6 /3",          "neg",     "reg/mem8",               fx.unary(alu.neg)),
+    ("F7 /3",          "neg",     "reg/mem#",               fx.unary(alu.neg)),
+    ("EB cb",          "jmp",     "rel8off",                br.jmp),
+    ("E9 cd",          "jmp",     "rel32off",               br.jmp),
+    ("FF /4",          "jmp",     "reg/mem64",              br.jmp),
+    ("E8 cd",          "call",    "rel32off",               br.call),
+    ("FF /2",          "call",    "reg/mem64",              br.call),
+    ("C3",             "ret",     "",                       br.ret),
+    ("E2 cb",          "loop",    "rel8off",                br.loop),
+    ("E1 cb",          "loope",   "rel8off",                br.loop_while(alu.ZF)),
+    ("E0 cb",          "loopne",  "rel8off",                br.loop_while(0)),
+    ("E3 cb",          "jrcxz",   "rel8off",                br.jrcxz),
 )  # fmt: skip
 
 
@@ -143,8 +146,8 @@ def _alu_lines() -> Iterator[Line]:
 
 def _jcc_lines() -> Iterator[Line]:
     for code, (name, *_others) in enumerate(CONDITIONS):
-        yield f"{0x70 + code:02X} cb", f"j{name}", "rel8off", fx.jcc(code)
-        yield f"0F {0x80 + code:02X} cd", f"j{name}", "rel32off", fx.jcc(code)
+        yield f"{0x70 + code:02X} cb", f"j{name}", "rel8off", br.jcc(code)
+        yield f"0F {0x80 + code:02X} cd", f"j{name}", "rel32off", br.jcc(code)
 
 
 def _rows(lines: tuple[Line, ...]) -> Iterator[Row]:
@@ -304,7 +307,7 @@ def _rm(code: _Bytes, spec: Spec) -> Operand:
         return _memory(code, spec.size)
     if spec.kind is Kind.MEM:
         raise Fault(fx.UD)
-    return code.register(code.modrm & 7, _REX_B, 4 if spec.size == 2 else spec.size)
+    return code.register(code.modrm & 7, _REX_B, spec.registers[0])
 
 
 def _operand(code: _Bytes, spec: Spec, row: Row) -> Operand:
@@ -332,7 +335,7 @@ def decode(fetch: Callable[[int], int], address: int) -> Insn:
     return Insn(address, bytes(code.raw), row, operands)
 
 
-def compile_insn(insn: Insn) -> fx.Op:
+def compile_insn(insn: Insn) -> Op:
     """Make the closure that executes a decoded instruction, intercept check first."""
     op = insn.row.effect(insn)
     return op if insn.row.intercept is None else fx.intercepted(insn.row.intercept, insn.next_rip, op)
