@@ -1,6 +1,7 @@
 # make lab     set up, then open the labs in JupyterLab     (LAB_ARGS=--no-browser on a server)
 # make test    set up, then run the fast tests              (FULL=1 for all of them, TEST_ARGS for pytest)
-# make lint    style, types, layers, notebooks built from their sources
+# make lint    style, types, layers, and whether the notebooks are built from their sources
+# make notebooks, make lock   build labs/*.ipynb, requirements/*.txt again
 # make clean   remove all that make and the tools made
 #
 # Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
@@ -34,9 +35,14 @@ lint: $(VENV)/dev.stamp
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
+	$(RUN)/python tools/notebooks.py --check
 
 # All that developing needs: tests, lint, types, layers, bench.
 setup: $(VENV)/dev.stamp
+
+# The committed notebooks are built from the .py beside them.
+notebooks: $(VENV)/dev.stamp
+	@$(RUN)/python tools/notebooks.py
 
 lock:
 	@tools/lock

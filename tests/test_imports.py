@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pkgutil import walk_packages
-
-import pytest
 
 import vnmi_lab
 
@@ -49,6 +46,5 @@ def test_the_probe_would_notice() -> None:
     assert "numpy" in loaded_by("numpy")
 
 
-@pytest.mark.skipif(find_spec("vnmi_lab.widgets") is None, reason="no widgets")
 def test_the_widgets_need_no_numpy() -> None:
     assert loaded_by("vnmi_lab.widgets") <= {"IPython", "anywidget", "ipywidgets"}
