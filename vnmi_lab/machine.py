@@ -64,6 +64,9 @@ class Machine(Protocol):
     def step(self) -> bool:
         """Advance by one; False when nothing more happens."""
 
+    def advance(self, count: int) -> int:
+        """Do what ``count`` steps would do; return how many took place."""
+
     def snapshot(self) -> object:
         """Return the whole state, immutable and hashable."""
 
@@ -107,7 +110,7 @@ class BareMetal:
     """A guest alone on the processor, taking physical NMIs and interrupts: the definition of right."""
 
     def __init__(self, guest: Guest, stimuli: Sequence[Stimulus] = (), switches: Switches | None = None) -> None:
-        self.guest = guest
+        self.guest, self.switches = guest, switches
         self.stimuli = tuple(stimuli)
         self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
         self.cpu = cpu = Cpu(guest.image(), switches)
@@ -115,6 +118,10 @@ class BareMetal:
         cpu.rip, cpu.r[4] = MAIN, STACK
         cpu.idt_base, cpu.idt_limit, cpu.tr_base = IDT, IDT_LIMIT, TSS
         self._due = tuple(range(len(self.stimuli)))
+
+    def fresh(self) -> BareMetal:
+        """Return the same machine at its start."""
+        return BareMetal(self.guest, self.stimuli, self.switches)
 
     def step(self) -> bool:
         """Let one stimulus arrive that is due, or pass one boundary."""
@@ -127,14 +134,20 @@ class BareMetal:
 
     def _is_due(self, i: int) -> bool:
         address = self._where[i]
-        return self.cpu.steps >= self.stimuli[i].at if address is None else self.cpu.rip == address  # type: ignore[operator]  # at is an int when it is no label
+        return self.cpu.steps >= self._at(i) if address is None else self.cpu.rip == address
+
+    def _at(self, i: int) -> int:
+        """Return the step number a stimulus waits for; only for one that waits for no label."""
+        at = self.stimuli[i].at
+        assert isinstance(at, int)
+        return at
 
     def _wake(self) -> bool:
         """Let time pass while halted: the next stimulus that waits for a step number comes now."""
         timed = [i for i in self._due if self._where[i] is None]
         if not timed or self.cpu.stopped:
             return False
-        first = min(timed, key=lambda i: self.stimuli[i].at)
+        first = min(timed, key=self._at)
         self._due = tuple(j for j in self._due if j != first)
         self._arrive(self.stimuli[first])
         return True
@@ -146,20 +159,31 @@ class BareMetal:
             else:
                 self.cpu.arrive(stimulus.what)
 
+    def advance(self, count: int) -> int:
+        """Do what ``count`` calls of ``step`` would do, faster; return how many took place."""
+        done = 0
+        while done < count:
+            used = self.cpu.run(min(count - done, self._quiet()))
+            done += used
+            if not used:
+                if not self.step():
+                    break
+                done += 1
+        return done
+
+    def _quiet(self) -> int:
+        """Return for how many steps no stimulus can come due."""
+        if not self._due:
+            return BUDGET
+        if any(self._where[i] is not None for i in self._due):
+            return 0
+        return max(0, min(self._at(i) for i in self._due) - self.cpu.steps)
+
     def run(self, budget: int = BUDGET) -> Outcome:
         """Run until the processor waits for good or stops, at most ``budget`` steps."""
-        cpu = self.cpu
-        end = cpu.steps + budget
-        while cpu.steps < end:
-            if not self._due:
-                cpu.run(end - cpu.steps)
-                if cpu.steps < end and cpu.step():
-                    continue
-            elif self.step():
-                continue
-            if cpu.steps < end:
-                return _stopped(cpu) if cpu.stopped else _waiting()
-        return _budget_outcome(budget)
+        if self.advance(budget) == budget:
+            return _budget_outcome(budget)
+        return _stopped(self.cpu) if self.cpu.stopped else _waiting()
 
     def snapshot(self) -> BareSnapshot:
         """Return the state."""
@@ -213,15 +237,17 @@ class Host:
     """A guest under a host that does what a script says, one line after the other.
 
     ``do(name, *operands)`` carries out a line at once; ``load`` queues lines for ``step``. Names are those of
-    ``tests/reference/README.md``; ``host.vmcb`` may also be edited directly before the next ``run``.
+    ``tests/reference/README.md``; setting a field of ``host.vmcb`` is a line of script too, so that nothing is lost
+    when the script is played again (``fresh``).
     """
 
     def __init__(self, guest: Guest, switches: Switches | None = None) -> None:
-        self.guest = guest
+        self.guest, self.switches = guest, switches
         self.cpu = Cpu(guest.image(), switches)
         guest.registers(self.cpu)
-        self.vmcb = Vmcb(self.cpu.memory, VMCB_PA)
-        _reset_vmcb(self.vmcb)
+        self.view = Vmcb(self.cpu.memory, VMCB_PA)
+        """The VMCB, for reading; what is set here is not in the script."""
+        _reset_vmcb(self.view)
         self.script: list[Action] = []
         self.position = 0
         self.running = False
@@ -229,11 +255,26 @@ class Host:
         self._skip = True
         self.reports: tuple[Report, ...] = ()
 
+    @property
+    def vmcb(self) -> Vmcb:
+        """The VMCB; a field that is set becomes a line of the script, carried out at once."""
+        return _ScriptedVmcb(self)
+
+    def fresh(self) -> Host:
+        """Return a new host at the start, with the lines carried out so far queued."""
+        host = Host(self.guest, self.switches)
+        host.load(self.script[: self.position])
+        return host
+
     # --- driving it ------------------------------------------------------------------------------------------------
 
     def do(self, name: str, *operands: object, budget: int = BUDGET) -> Outcome:
-        """Carry out one line of script now; a ``run`` ends at the #VMEXIT. ``ValueError`` for a line that is none."""
-        self.load(((name, *operands),))
+        """Carry out one line of script now; a ``run`` ends at the #VMEXIT. ``ValueError`` for a line that is none.
+
+        A ``run`` that used up its budget is continued by the next ``run``.
+        """
+        if not (self.running and name == "run"):
+            self.load(((name, *operands),))
         return self.finish(budget)
 
     def load(self, lines: Sequence[Action | str]) -> None:
@@ -243,19 +284,37 @@ class Host:
 
     def finish(self, budget: int = BUDGET) -> Outcome:
         """Carry out everything queued; at most ``budget`` guest steps for each run."""
-        cpu = self.cpu
-        while True:
+        while self.running or self.step():
             if self.running:
-                used = cpu.run(budget)
-                if cpu.guest_mode:
-                    if cpu.stopped:
-                        return _stopped(cpu)
-                    return _budget_outcome(budget) if used >= budget else _waiting()
+                used = self.cpu.run(budget)
+                if self.cpu.guest_mode:
+                    return self._unfinished(used, budget)
                 self._exited()
-            elif not self.step():
+        if not self.reports:
+            return Outcome("done", "done")
+        return Outcome("exit", f"#VMEXIT {svm.exit_name(self.reports[-1].exit_code)}")
+
+    def _unfinished(self, used: int, budget: int) -> Outcome:
+        if self.cpu.stopped:
+            return _stopped(self.cpu)
+        return _budget_outcome(budget) if used >= budget else _waiting()
+
+    def advance(self, count: int) -> int:
+        """Do what ``count`` calls of ``step`` would do, faster; return how many took place."""
+        done = 0
+        while done < count:
+            if not self.running:
+                if not self.step():
+                    break
+                done += 1
+                continue
+            used = self.cpu.run(count - done)
+            done += used
+            if not self.cpu.guest_mode:
+                self._exited()
+            elif not used:
                 break
-        last = self.reports[-1] if self.reports else None
-        return Outcome("exit" if last else "done", f"#VMEXIT {svm.exit_name(last.exit_code)}" if last else "done")
+        return done
 
     def step(self) -> bool:
         """Pass one boundary of the guest, or carry out the next line of script; False when there is none."""
@@ -276,11 +335,11 @@ class Host:
         name, *operands = action
         row = ACTIONS[str(name)]
         tracing = self.cpu.sink is not None
-        before = self.vmcb.to_bytes() if tracing and name != "run" else b""
+        before = self.view.to_bytes() if tracing and name != "run" else b""
         self.cpu.emit(HostDid("R-HOST", row.text(operands)))
         row.perform(self, operands)
         if before:
-            for change in diff(before, self.vmcb.to_bytes()):
+            for change in diff(before, self.view.to_bytes()):
                 self.cpu.emit(Changed("R-HOST", _event_field(change.field), change.old, change.new))
         self._take_pending()
 
@@ -308,7 +367,7 @@ class Host:
 
     def _vmrun(self, *, skip: bool) -> None:
         self._skip = skip
-        self.cpu.tr_base = self.vmcb.tr_base  # what VMLOAD would do
+        self.cpu.tr_base = self.view.tr_base  # what VMLOAD would do
         svm.vmrun(self.cpu, VMCB_PA)
         self.running = bool(self.cpu.guest_mode)
         if not self.running:
@@ -317,15 +376,15 @@ class Host:
     def _exited(self) -> None:
         self.running = False
         self.reports = (*self.reports, self.report("exit"))
-        length = SKIP.get(self.vmcb.exit_code, 0)
+        length = SKIP.get(self.view.exit_code, 0)
         if self._skip and length:
-            self.cpu.changed("R-HOST", "vmcb.rip", self.vmcb.rip, self.vmcb.rip + length)
-            self.vmcb.rip += length
+            self.cpu.changed("R-HOST", "vmcb.rip", self.view.rip, self.view.rip + length)
+            self.view.rip += length
         self._take_pending()
 
     def report(self, kind: str = "mark") -> Report:
         """Return what the VMCB and the counters hold now."""
-        vmcb, memory = self.vmcb, self.cpu.memory
+        vmcb, memory = self.view, self.cpu.memory
         counters = tuple(memory.read(COUNTERS + 8 * vector, 8) for vector in range(256))
         return Report(
             kind, vmcb.exit_code, vmcb.rip, vmcb.rsp, vmcb.rflags, vmcb.exit_int_info, vmcb.int_ctl, vmcb.int_state,
@@ -345,6 +404,24 @@ class Host:
         self.cpu.restore(snapshot.cpu)
         self.position, self.running, self.reports = snapshot.position, snapshot.running, snapshot.reports
         self.nmis, self.interrupts, self.smis, self._skip = snapshot.own
+
+
+class _ScriptedVmcb(Vmcb):
+    """The host's VMCB as the learner sees it: setting a field is a line of the host's script."""
+
+    __slots__ = ("host",)
+
+    host: Host
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.cpu.memory, VMCB_PA)
+        object.__setattr__(self, "host", host)
+
+    def __setattr__(self, name: str, value: int) -> None:
+        if self.host.running:
+            msg = f"the guest is still running; {name} can be set after its next #VMEXIT"
+            raise ValueError(msg)
+        self.host.do("set", name, value)
 
 
 def _reset_vmcb(vmcb: Vmcb) -> None:
@@ -393,29 +470,29 @@ def _mark(host: Host, _operands: Sequence[object]) -> None:
 
 
 def _inject(host: Host, operands: Sequence[object]) -> None:
-    host.vmcb.event_inj = _int(operands[0]) if operands else INJECT_NMI
+    host.view.event_inj = _int(operands[0]) if operands else INJECT_NMI
 
 
 def _intercept(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, operands: [host.vmcb.intercept(str(name), on=on) for name in operands] and None
+    return lambda host, operands: [host.view.intercept(str(name), on=on) for name in operands] and None
 
 
 def _intercept_exception(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, operands: host.vmcb.intercept(f"exc_{operands[0]}", on=on)
+    return lambda host, operands: host.view.intercept(f"exc_{operands[0]}", on=on)
 
 
 def _flag(bits: int) -> Callable[[Host, Sequence[object]], None]:
     def perform(host: Host, operands: Sequence[object]) -> None:
-        flags = host.vmcb.rflags
-        host.vmcb.rflags = flags | bits if operands[0] else flags & ~bits
+        flags = host.view.rflags
+        host.view.rflags = flags | bits if operands[0] else flags & ~bits
 
     return perform
 
 
 def _control(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
     def perform(host: Host, operands: Sequence[object]) -> None:
-        now, mask = host.vmcb.int_ctl, _int(operands[0])
-        host.vmcb.int_ctl = now | mask if on else now & ~mask
+        now, mask = host.view.int_ctl, _int(operands[0])
+        host.view.int_ctl = now | mask if on else now & ~mask
 
     return perform
 
@@ -428,10 +505,15 @@ def _write(size: int) -> Callable[[Host, Sequence[object]], None]:
             raise AttributeError(misspelt("Vmcb", str(name), list(FIELDS)))
         for covered in FIELDS.values():
             if row.offset <= covered.offset < row.offset + size and covered.clean is not None:
-                host.vmcb.update("clean", **{covered.clean: 0})
+                host.view.update("clean", **{covered.clean: 0})
         host.cpu.memory.write(VMCB_PA + row.offset, size, _int(value) & (1 << 8 * size) - 1)
 
     return perform
+
+
+def _set(host: Host, operands: Sequence[object]) -> None:
+    name, value = operands
+    setattr(host.view, str(name), _int(value))
 
 
 def _gate(host: Host, operands: Sequence[object]) -> None:
@@ -442,11 +524,11 @@ def _gate(host: Host, operands: Sequence[object]) -> None:
 
 
 def _skip(host: Host, operands: Sequence[object]) -> None:
-    host.vmcb.rip = host.vmcb.rip + _int(operands[0])
+    host.view.rip = host.view.rip + _int(operands[0])
 
 
 def _int_state(host: Host, operands: Sequence[object]) -> None:
-    host.vmcb.int_state = _int(operands[0])
+    host.view.int_state = _int(operands[0])
 
 
 def _gif(value: int) -> Callable[[Host, Sequence[object]], None]:
@@ -467,7 +549,7 @@ def _interrupt(host: Host, operands: Sequence[object]) -> None:
 
 
 def _absent(host: Host, operands: Sequence[object]) -> None:
-    host.vmcb.update("nested_ctl", np_enable=1)
+    host.view.update("nested_ctl", np_enable=1)
     host.cpu.set_absent(frozenset(_int(address) >> 12 for address in operands))
 
 
@@ -487,6 +569,7 @@ ACTIONS: dict[str, Line] = {
     "ctl-": Line(1, 1, _control(on=False), "int_ctl &= ~{0:X}h"),
     "w32": Line(2, 2, _write(4), "{0} = {1:X}h"),
     "w64": Line(2, 2, _write(8), "{0} = {1:X}h"),
+    "set": Line(2, 2, _set, "{0} = {1:X}h"),
     "gate": Line(2, 2, _gate, "IDT gate {0} present = {1}"),
     "skip": Line(1, 1, _skip, "RIP += {0}"),
     "clgi": Line(0, 0, _gif(0), "CLGI"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FOUR_GIB = 1 << 32
 MAPPED_PLAIN = apic.BASE - 8  # below this, without nested paging, an access needs no check
 DF_VECTOR, PF_VECTOR = 8, 14
+FRAMES_KEPT = 63  # interrupt frames remembered for whoever watches; nothing of the machine depends on them
 RETRY = 2  # attention: the instruction was not executed, execute it in ``step``
 STI_SHADOW, MOVSS_SHADOW = 1, 2
 POPF_BITS = 0x247FD5  # what POPF can change at CPL 0: not VM, VIF, VIP, RF
@@ -39,7 +40,7 @@ STATE = (
     "injection", "injection_rip", "dr6", "cr2", "idt_base", "idt_limit", "tr_base", "cs", "ss", "svme", "icr_low",
     "icr_high", "guest_mode", "vmcb_pa", "intercepts", "intercept_exceptions", "v_tpr", "v_irq", "v_gif",
     "v_gif_enable", "v_nmi_enable", "v_nmi_pending", "v_nmi_blocking", "v_intr_masking", "v_ign_tpr", "v_intr_prio",
-    "v_intr_vector", "nested_paging", "iopm_base_pa", "tsc_offset", "host_if", "host", "cache", "absent",
+    "v_intr_vector", "nested_paging", "iopm_base_pa", "tsc_offset", "host_if", "host", "cache", "absent", "frames",
 )  # fmt: skip
 _state = attrgetter(*STATE)
 CPUID = {
@@ -130,6 +131,7 @@ class Cpu:
     host: tuple[int, ...] | None
     cache: tuple[int, bytes] | None
     absent: frozenset[int]
+    frames: tuple[tuple[int, int], ...]
 
     def __init__(self, image: Image | None = None, switches: Switches | None = None) -> None:
         self.switches = Switches() if switches is None else switches
@@ -143,7 +145,7 @@ class Cpu:
             setattr(self, name, 0)
         self.rflags, self.gif, self.svme, self.stopped = 2, 1, 1, ""
         self.cs, self.ss = CODE_SELECTOR, DATA_SELECTOR
-        self.host, self.cache, self.absent = None, None, frozenset()
+        self.host, self.cache, self.absent, self.frames = None, None, frozenset(), ()
         self.sink: Callable[[Event], object] | None = None
         self.on_out: Callable[[int, int, int], object] | None = None
         self.steps = 0
@@ -500,6 +502,7 @@ class Cpu:
         self.change("R-SHADOW-DELIVERY", "shadow", 0)
         self.change("R-HLT-WAKE", "halted", 0)
         self.change("R-ENTER", "rip", gate.offset)
+        self.frames = (*self.frames[-FRAMES_KEPT:], (vector, rsp))
         self.emit(Delivered("R-ENTER", vector, gate.offset, return_rip, rsp))
 
     def _gate(self, vector: int, *, soft: bool) -> Gate:
@@ -621,6 +624,7 @@ class Cpu:
         self.rflags = flags & (POPF_BITS | RF) | 2
         self.r[4], self.rip = rsp, rip
         self._unmask()
+        self._leave_frame(frame)
         if self.sink is not None:
             self.sink(IretRetired("R-IRET-UNMASK", frame, rip))
         self.attention = 1
@@ -634,6 +638,13 @@ class Cpu:
             raise Fault(13, 0)
         if ss not in (0, DATA_SELECTOR):
             raise Fault(13, ss & 0xFFFC)
+
+    def _leave_frame(self, frame: int) -> None:
+        """Forget the interrupt frame that this IRET popped, and any above it."""
+        for i in range(len(self.frames) - 1, -1, -1):
+            if self.frames[i][1] == frame:
+                self.frames = self.frames[:i]
+                return
 
     def _unmask(self) -> None:
         for rule, field, new in ON_IRET[bool(self.guest_mode and self.v_nmi_enable)]:

@@ -76,9 +76,10 @@ class Vmrun:
 
 @dataclass(frozen=True, slots=True)
 class VmExit:
-    """#VMEXIT with the values written to EXITCODE, EXITINFO1, EXITINFO2 and EXITINTINFO."""
+    """#VMEXIT at ``rip`` with the values written to EXITCODE, EXITINFO1, EXITINFO2 and EXITINTINFO."""
 
     rule: str
+    rip: int
     code: int
     info1: int
     info2: int

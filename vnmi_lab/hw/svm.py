@@ -129,7 +129,7 @@ def vmrun(cpu: Cpu, pa: int) -> None:
     cpu.host = tuple(cpu.get(name) for name in HOST_SAVED)
     wrong = failed_check(read, cpu.off)
     if wrong is not None:
-        cpu.emit(VmExit(wrong, INVALID, 0, 0, 0))
+        cpu.emit(VmExit(wrong, read("rip"), INVALID, 0, 0, 0))
         _store(cpu, vmcb, "R-INVALID", "exit_code", INVALID)
         cpu.change("R-VMEXIT-GIF", "gif", 0)
         return
@@ -177,7 +177,7 @@ def vmexit(cpu: Cpu, code: int, info1: int = 0, info2: int = 0, next_rip: int = 
     """Leave the guest: write back its state and the reason, put the host's state back, clear GIF."""
     vmcb = Vmcb(cpu.memory, cpu.vmcb_pa)
     int_info = cpu.in_flight if cpu.on("R-EXITINTINFO") else 0
-    cpu.emit(VmExit("R-VMEXIT", code, info1, info2, int_info))
+    cpu.emit(VmExit("R-VMEXIT", cpu.rip, code, info1, info2, int_info))
     for rule, field, name in SAVES:
         _store(cpu, vmcb, rule, field, cpu.get(name))
     _store(cpu, vmcb, "R-VMEXIT-SHADOW", "int_state", vmcb.int_state.replace(interrupt_shadow=int(cpu.shadow > 0)))
