@@ -43,7 +43,7 @@ def test_without_a_browser_one_line_says_what_was_left_out_and_how_to_get_it(tmp
     assert done.returncode == 0
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("left out"))
     assert line == (
-        "left out: 1 tests in tests/browser, for want of Chromium. To run them, install chromium or google-chrome, "
+        "left out: 1 test in tests/browser, for want of Chromium. To run them, install chromium or google-chrome, "
         "or set VNMI_CHROMIUM=/path/to/it"
     )
     assert "1 passed, 1 skipped, 1 deselected" in done.stdout
