@@ -357,13 +357,12 @@ class Host:
 
     def _takes(self, name: str) -> bool:
         source, cpu = BY_NAME[name], self.cpu
-        held = any(HOLDS[hold](cpu) and cpu.on(rule) for hold, rule in source.holds)
-        if not source.pending(cpu) or held:
+        left = getattr(cpu, source.pending)
+        if not left or any(HOLDS[hold](cpu) and cpu.on(rule) for hold, rule in source.holds):
             return False
-        left = source.pending(cpu)
         for rule, field, new in source.takes:
             cpu.change(rule, field, new(cpu))
-        return source.pending(cpu) != left  # a rule switched off must not make the host loop
+        return bool(getattr(cpu, source.pending) != left)  # a rule switched off must not make the host loop
 
     def _vmrun(self, *, skip: bool) -> None:
         self._skip = skip

@@ -12,14 +12,12 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from vnmi_lab.hw import apic, svm
+from vnmi_lab.hw import apic, idt, svm, system
 from vnmi_lab.hw.delivery import (
-    ARRIVALS, BY_NAME, CODE_SELECTOR, DATA_SELECTOR, DF_WORD, EXCEPTION, IF, INTERRUPT_GATE, NT, ON_IRET, RF, SOFT,
-    TF, VM, WITH_ERROR, Gate, compile_sources, doubles, event_word, gate_fault, kind_of, vector_of,
-)
-from vnmi_lab.hw.events import (
-    Arrived, Changed, Delivered, Event, Executed, Fault, IretRetired, NestedPageFault, Stopped, Taken,
-)
+    ARRIVALS, CODE_SELECTOR, DATA_SELECTOR, EXCEPTION, RF, SOFT, TF, Source, anything_pending, compile_sources,
+    event_word, kind_of, vector_of,
+)  # fmt: skip
+from vnmi_lab.hw.events import Arrived, Changed, Event, Executed, Fault, NestedPageFault, Taken
 from vnmi_lab.hw.insn import Insn, compile_insn, decode
 from vnmi_lab.hw.memory import M64, PAGE, Image, Memory, Pages
 from vnmi_lab.rules import Switches
@@ -30,11 +28,6 @@ if TYPE_CHECKING:
 FOUR_GIB = 1 << 32
 MAPPED_PLAIN = apic.BASE - 8  # below this, without nested paging, an access needs no check
 DF_VECTOR, PF_VECTOR = 8, 14
-FRAMES_KEPT = 63  # interrupt frames remembered for whoever watches; nothing of the machine depends on them
-RETRY = 2  # attention: the instruction was not executed, execute it in ``step``
-STI_SHADOW, MOVSS_SHADOW = 1, 2
-POPF_BITS = 0x247FD5  # what POPF can change at CPL 0: not VM, VIF, VIP, RF
-
 STATE = (
     "rip", "rflags", "shadow", "nmi_mask", "nmi_latch", "irr", "smi", "init", "gif", "halted", "stopped", "trap",
     "injection", "injection_rip", "dr6", "cr2", "idt_base", "idt_limit", "tr_base", "cs", "ss", "svme", "icr_low",
@@ -43,13 +36,6 @@ STATE = (
     "v_intr_vector", "nested_paging", "iopm_base_pa", "tsc_offset", "host_if", "host", "cache", "absent", "frames",
 )  # fmt: skip
 _state = attrgetter(*STATE)
-CPUID = {
-    # leaf: eax, ebx, ecx, edx. Only what a guest of this lab looks at.
-    0x0: (0x1, 0x68747541, 0x444D4163, 0x69746E65),  # "AuthenticAMD"
-    0x80000000: (0x8000000A, 0, 0, 0),
-    0x80000001: (0, 0, 1 << 2, 1 << 29),  # SVM; long mode
-    0x8000000A: (1, 16, 0, 1 << 25 | 1 << 16 | 1 << 5 | 1 << 3),  # VNMI, VGIF, VMCB clean bits, NRIPS
-}
 
 
 class Snapshot(NamedTuple):
@@ -190,32 +176,34 @@ class Cpu:
         """Set ``field`` because ``rule`` says so; a rule that is switched off changes nothing."""
         if rule in self.off:
             return
-        old = self.get(field)
-        if old != new:
-            if field == "rsp":
-                self.r[4] = new
-            elif field == "rax":
-                self.r[0] = new
-            else:
-                setattr(self, field, new)
-            if self.sink is not None:
-                self.sink(Changed(rule, field, old, new))
+        if self.sink is not None:
+            self.changed(rule, field, getattr(self, field), new)
+        setattr(self, field, new)
 
-    def get(self, field: str) -> int:
-        """Return a field by name, "rsp" and "rax" among them."""
-        if field == "rsp":
-            return self.r[4]
-        if field == "rax":
-            return self.r[0]
-        value: int = getattr(self, field)
-        return value
+    @property
+    def rsp(self) -> int:
+        """The stack pointer."""
+        return self.r[4]
+
+    @rsp.setter
+    def rsp(self, value: int) -> None:
+        self.r[4] = value
+
+    @property
+    def rax(self) -> int:
+        """The accumulator, which VMRUN and #VMEXIT exchange."""
+        return self.r[0]
+
+    @rax.setter
+    def rax(self, value: int) -> None:
+        self.r[0] = value
 
     # --- the outside world -------------------------------------------------------------------------------------
 
     def arrive(self, name: str) -> None:
         """Let an NMI ("nmi"), SMI or INIT arrive; it is remembered, or merges into the one already pending."""
         field, rule = ARRIVALS[name]
-        pending = self.get(field)
+        pending = getattr(self, field)
         coalesced = pending > 0 and self.on("R-NMI-COALESCE")
         self.emit(Arrived("R-NMI-COALESCE" if coalesced else rule, name, coalesced))
         if not coalesced:
@@ -257,6 +245,10 @@ class Cpu:
                 return
         self.memory.write(address, size, value)
 
+    def is_plain(self, address: int, size: int) -> bool:
+        """Return whether an access needs no check: mapped, no device, no nested paging in the way."""
+        return address <= MAPPED_PLAIN - size and not self.checked
+
     def _access(self, address: int, size: int, error: int) -> None:
         """Check an access: ``error`` is 2 for a write, 10h for a fetch, as in an NPF's error code."""
         for byte in (address & M64, (address + size - 1) & M64):
@@ -291,12 +283,31 @@ class Cpu:
         start, in_guest = self.steps, self.guest_mode
         end = start + budget
         while self.steps < end and not self.stopped and self.guest_mode == in_guest:
-            if self.attention:
-                if not self.step():
-                    break
-            else:
+            if self.sink is None and (not self.attention or self._settled()):
                 self._burst(end - self.steps)
+            elif not self.step():
+                break
         return self.steps - start
+
+    def _settled(self) -> bool:
+        """Clear ``attention`` if a glance shows that the next instruction is an ordinary one; say whether it was."""
+        if self.attention == system.RETRY or any(anything_pending(self)) or self.halted or self.shadow:
+            return False
+        self.attention = self.rflags & (TF | RF)
+        return not self.attention
+
+    def step(self) -> bool:
+        """Pass one instruction boundary: take one event, or execute one instruction. False when nothing can happen."""
+        if self.stopped:
+            return False
+        if not self._recognize():
+            if self.halted:
+                return False
+            if not (self.shadow or self.rflags & (TF | RF)):
+                self.attention = 0
+            self._execute()
+        self.steps += 1
+        return True
 
     def _burst(self, count: int) -> None:
         """Execute compiled instructions while nothing can be recognized."""
@@ -307,55 +318,44 @@ class Cpu:
                 ops[self.rip](self)
                 if self.attention:
                     break
-            else:
-                done = count
         except (Fault, NestedPageFault):
-            self.attention = RETRY
+            self.attention = system.RETRY
         self.bursting = False
-        if self.attention == RETRY:
-            self.attention, done = 1, done - 1
-        self.steps += done
-
-    def step(self) -> bool:
-        """Pass one instruction boundary: take one event, or execute one instruction. False when nothing can happen."""
-        if self.stopped:
-            return False
-        if self._recognize():
-            self.steps += 1
-            return True
-        if self.halted:
-            return False
-        self.steps += 1
-        if not (self.shadow or self.rflags & (TF | RF)):
-            self.attention = 0
-        self._execute()
-        return True
+        self.steps += done - (self.attention == system.RETRY)
 
     def _recognize(self) -> bool:
-        for source, holds in self.sources:
-            if source.pending(self) and not any(held(self) for _name, held in holds):
-                self.attention = 1
-                code = source.intercept
-                if code is not None and self.intercepts >> (code - 0x60) & 1 and self.on(source.intercept_rule):
-                    svm.vmexit(self, code)
-                    return True
-                self._take(source.name)
+        if not any(anything_pending(self)):
+            return False
+        for pending, source, holds in self.sources:
+            if not pending(self):
+                continue
+            for held in holds:
+                if held(self):
+                    break
+            else:
+                self._take(source)
                 return True
         return False
 
-    def _take(self, name: str) -> None:
-        source = BY_NAME[name]
+    def _take(self, source: Source) -> None:
+        """Exit if this event is intercepted, which leaves it pending; otherwise take it."""
+        self.attention = 1
+        code = source.intercept
+        if code is not None and self.intercepts >> (code - 0x60) & 1 and source.intercept_rule not in self.off:
+            svm.vmexit(self, code)
+            return
         word = source.word(self)
-        self.emit(Taken(source.rule, name))
+        if self.sink is not None:
+            self.sink(Taken(source.rule, source.name))
         for rule, field, new in source.takes:
             self.change(rule, field, new(self))
-        if name == "init":
-            self._stop("R-INIT-TAKE", "init")
-        elif name == "injection":
+        if source.name == "init":
+            idt.stop(self, "R-INIT-TAKE", "init")
+        elif source.name == "injection":
             if self.on("R-EVENTINJ"):
                 self._deliver_injection(word)
             self.injection = self.injection_rip = 0
-        elif name != "smi":
+        elif source.name != "smi":
             self.raise_event(word, self.rip)
 
     def _deliver_injection(self, word: int) -> None:
@@ -367,10 +367,6 @@ class Cpu:
         self.raise_event(word, self.injection_rip if soft else self.rip, soft=soft, injected=True)
         if not self.switches.eventinj_ends_shadow and self.guest_mode:
             self.shadow, self.shadow_before = self.shadow_before, 0
-
-    def _stop(self, rule: str, why: str) -> None:
-        self.stopped = why
-        self.emit(Stopped(rule, why))
 
     # --- one instruction ---------------------------------------------------------------------------------------
 
@@ -416,116 +412,9 @@ class Cpu:
             self.changed("R-RF-CLEAR", "rflags", self.rflags | self.rf_before, self.rflags)
         if not self.shadow and not self.on("R-SHADOW-END"):
             self.shadow = self.shadow_before
-        if stepping and not (self.shadow == MOVSS_SHADOW and self.on("R-TF-MOVSS")):
+        if stepping and not (self.shadow == system.MOVSS_SHADOW and self.on("R-TF-MOVSS")):
             self.change("R-TF-TRAP", "trap", 1)
             self.attention = 1
-
-    # --- delivering an event -----------------------------------------------------------------------------------
-
-    def raise_event(
-        self, word: int, return_rip: int, *, soft: bool = False, injected: bool = False, address: int = 0,
-        fault: bool = False,
-    ) -> None:  # fmt: skip
-        """Deliver an event through the IDT, with whatever faults and exits that leads to (APM 15.7.2)."""
-        self.in_flight = 0
-        self.delivered = True
-        self.attention = 1
-        if not (injected and self.on("R-EVENTINJ-ICPT")):
-            if self._intercepted(word, address):
-                return
-            self._set_cr2(word, address)
-        while True:
-            self.in_flight, self.in_flight_injected = word, injected
-            try:
-                self._enter(word, return_rip, soft=soft, fault=fault)
-            except NestedPageFault as npf:
-                svm.vmexit(self, svm.NPF, npf.error, npf.address)
-            except Fault as second:
-                combined = self._combine(word, second)
-                if combined is None:
-                    return
-                word, return_rip, soft, injected, fault = combined, self.rip, False, False, True
-                continue
-            self.in_flight = 0
-            return
-
-    def _set_cr2(self, word: int, address: int) -> None:
-        if kind_of(word) == EXCEPTION and vector_of(word) == PF_VECTOR:
-            self.change("R-CR2", "cr2", address)
-
-    def _intercepted(self, word: int, address: int) -> bool:
-        """Exit if the event is an exception that the hypervisor intercepts; EXITINTINFO is the event before it."""
-        vector = vector_of(word)
-        if kind_of(word) != EXCEPTION or not self.intercept_exceptions >> vector & 1 or not self.on("R-ICPT-EXC"):
-            return False
-        svm.vmexit(self, 0x40 + vector, word >> 32 if word & 0x800 else 0, address if vector == PF_VECTOR else 0)
-        return True
-
-    def _combine(self, first: int, fault: Fault) -> int | None:
-        """Return what to deliver after ``fault`` was raised while delivering ``first``; None when that exits or stops."""
-        second = event_word(EXCEPTION, fault.vector, fault.error)
-        if kind_of(first) == EXCEPTION and vector_of(first) == DF_VECTOR and self.on("R-SHUTDOWN"):
-            self._shutdown()
-            return None
-        if self._intercepted(second, fault.address):
-            return None
-        self._set_cr2(second, fault.address)
-        if not (doubles(first, second) and self.on("R-DF")):
-            return second
-        return None if self._intercepted(DF_WORD, 0) else DF_WORD
-
-    def _shutdown(self) -> None:
-        self.in_flight = 0
-        if self.intercepts >> (svm.SHUTDOWN - 0x60) & 1 and self.on("R-ICPT-SHUTDOWN"):
-            svm.vmexit(self, svm.SHUTDOWN)
-        else:
-            self._stop("R-SHUTDOWN", "shutdown")
-
-    def _enter(self, word: int, return_rip: int, *, soft: bool, fault: bool) -> None:
-        """Read the gate, push the frame, continue at the handler; raises without having changed a register."""
-        vector = vector_of(word)
-        gate = self._gate(vector, soft=soft)
-        frame = [self.ss, self.r[4], self._flags_image(fault=fault), self.cs, return_rip]
-        if kind_of(word) == EXCEPTION and vector in WITH_ERROR and self.on("R-FRAME-ERROR"):
-            frame.append(word >> 32)
-        rsp = self.r[4]
-        rule = "R-FRAME"
-        if gate.ist and self.on("R-IST"):
-            rule, rsp = "R-IST", self.read(self.tr_base + 0x1C + 8 * gate.ist, 8)
-        if self.on("R-FRAME"):
-            rsp = self._push_frame(rsp & ~15 & M64, frame)
-        self.change(rule, "rsp", rsp)
-        flags = self.rflags & ~(NT | RF | VM)
-        self.change("R-TF-EVENT", "rflags", flags & ~TF)
-        if gate.type == INTERRUPT_GATE:
-            self.change("R-GATE-IF", "rflags", self.rflags & ~IF)
-        self.change("R-SHADOW-DELIVERY", "shadow", 0)
-        self.change("R-HLT-WAKE", "halted", 0)
-        self.change("R-ENTER", "rip", gate.offset)
-        self.frames = (*self.frames[-FRAMES_KEPT:], (vector, rsp))
-        self.emit(Delivered("R-ENTER", vector, gate.offset, return_rip, rsp))
-
-    def _gate(self, vector: int, *, soft: bool) -> Gate:
-        if vector * 16 + 15 > self.idt_limit and self.on("R-IDT-LIMIT"):
-            raise Fault(13, vector * 8 + 2 | (not soft))
-        base = (self.idt_base + vector * 16) & M64
-        gate = Gate.decode(self.read(base, 8), self.read((base + 8) & M64, 8))
-        wrong = gate_fault(gate, vector, soft=soft, cpl=0, off=self.off)
-        if wrong is not None:
-            raise Fault(*wrong)
-        return gate
-
-    def _flags_image(self, *, fault: bool) -> int:
-        return self.rflags | RF if fault and self.on("R-RF-FAULT") else self.rflags
-
-    def _push_frame(self, rsp: int, frame: list[int]) -> int:
-        bottom = (rsp - 8 * len(frame)) & M64
-        if bottom > MAPPED_PLAIN - 8 * len(frame) or self.checked:
-            for i, value in enumerate(frame, 1):
-                self.write((rsp - 8 * i) & M64, 8, value)
-        else:
-            self.memory.write_bytes(bottom, b"".join(value.to_bytes(8, "little") for value in reversed(frame)))
-        return bottom
 
     # --- what SVM needs ----------------------------------------------------------------------------------------
 
@@ -547,187 +436,13 @@ class Cpu:
         self.attention = 1
         svm.vmexit(self, code, info1, info2, next_rip)
 
-    # --- system instructions (hw/insn.py calls these) ----------------------------------------------------------
+    # --- what one event or instruction does, in files of their own ------------------------------------------------
 
-    def op_cli(self, next_rip: int) -> None:
-        """CLI."""
-        self.rflags &= ~IF
-        self.rip = next_rip
+    raise_event = idt.raise_event
 
-    def op_sti(self, next_rip: int) -> None:
-        """STI: the shadow opens only when IF goes from 0 to 1."""
-        if not self.rflags & IF:
-            self.rflags |= IF
-            if self.on("R-STI-SHADOW"):
-                self.shadow = STI_SHADOW
-        self.attention = 1
-        self.rip = next_rip
-
-    def op_mov_ss(self, next_rip: int, selector: int) -> None:
-        """MOV SS: opens a shadow unless it stands in the shadow of a MOV SS."""
-        if selector & ~3 not in (0, DATA_SELECTOR) and self.on("R-SS-LOAD"):
-            raise Fault(13, selector & 0xFFFC)
-        self.ss = selector & 0xFFFF
-        if self.on("R-MOVSS-SHADOW") and not (self.shadow_before == MOVSS_SHADOW and self.on("R-MOVSS-TWICE")):
-            self.shadow = MOVSS_SHADOW
-        self.attention = 1
-        self.rip = next_rip
-
-    def op_hlt(self, next_rip: int) -> None:
-        """HLT."""
-        if self.on("R-HLT"):
-            self.halted = 1
-        self.attention = 1
-        self.rip = next_rip
-
-    def op_pause(self, next_rip: int) -> None:
-        """PAUSE."""
-        self.rip = next_rip
-
-    def op_pushfq(self, next_rip: int) -> None:
-        """PUSHFQ: RF and VM are pushed as 0."""
-        rsp = (self.r[4] - 8) & M64
-        self.write(rsp, 8, self.rflags & ~(RF | VM))
-        self.r[4] = rsp
-        self.rip = next_rip
-
-    def op_popfq(self, next_rip: int) -> None:
-        """POPFQ."""
-        self.rflags = self.read(self.r[4], 8) & POPF_BITS & ~RF | 2
-        self.r[4] = (self.r[4] + 8) & M64
-        self.attention = 1
-        self.rip = next_rip
-
-    def op_int(self, next_rip: int, vector: int) -> None:
-        """INT n: a software interrupt, RIP at the instruction until the handler is entered."""
-        self.raise_event(event_word(SOFT, vector), next_rip, soft=True)
-
-    def op_int3(self, next_rip: int) -> None:
-        """INT3: a trap-like exception whose gate must allow CPL."""
-        self.raise_event(event_word(EXCEPTION, 3), next_rip, soft=True)
-
-    def op_ud(self) -> None:
-        """UD2."""
-        raise Fault(6)
-
-    def op_iretq(self, next_rip: int) -> None:  # noqa: ARG002 - every system instruction is called alike
-        """IRETQ: pop and validate five quadwords; only a completed one ends NMI masking."""
-        frame = self.r[4]
-        try:
-            rip, cs, flags, rsp, ss = (self.read((frame + 8 * i) & M64, 8) for i in range(5))
-            self._check_iret(rip, cs & 0xFFFF, ss & 0xFFFF)
-        except Fault:
-            if self.switches.faulting_iret_unmasks or not self.on("R-IRET-FAULT"):
-                self._unmask()
-            raise
-        self.cs, self.ss = cs & 0xFFFF, ss & 0xFFFF
-        self.rflags = flags & (POPF_BITS | RF) | 2
-        self.r[4], self.rip = rsp, rip
-        self._unmask()
-        self._leave_frame(frame)
-        if self.sink is not None:
-            self.sink(IretRetired("R-IRET-UNMASK", frame, rip))
-        self.attention = 1
-
-    def _check_iret(self, rip: int, cs: int, ss: int) -> None:
-        if not self.on("R-IRET-CHECK"):
-            return
-        if cs != CODE_SELECTOR:
-            raise Fault(13, cs & 0xFFFC)
-        if rip >> 47 not in (0, 0x1FFFF):
-            raise Fault(13, 0)
-        if ss not in (0, DATA_SELECTOR):
-            raise Fault(13, ss & 0xFFFC)
-
-    def _leave_frame(self, frame: int) -> None:
-        """Forget the interrupt frame that this IRET popped, and any above it."""
-        for i in range(len(self.frames) - 1, -1, -1):
-            if self.frames[i][1] == frame:
-                self.frames = self.frames[:i]
-                return
-
-    def _unmask(self) -> None:
-        for rule, field, new in ON_IRET[bool(self.guest_mode and self.v_nmi_enable)]:
-            self.change(rule, field, new)
-
-    def op_lidt(self, next_rip: int, address: int) -> None:
-        """LIDT: limit (2 bytes) and base (8 bytes) from memory."""
-        limit, base = self.read(address, 2), self.read((address + 2) & M64, 8)
-        self.idt_limit, self.idt_base = limit, base
-        self.rip = next_rip
-
-    def op_cpuid(self, next_rip: int) -> None:
-        """CPUID: leaves outside the table read 0."""
-        leaf = CPUID.get(self.r[0] & 0xFFFFFFFF, (0, 0, 0, 0))
-        self.r[0], self.r[3], self.r[1], self.r[2] = leaf
-        self.rip = next_rip
-
-    def op_rdtsc(self, next_rip: int) -> None:
-        """RDTSC: the model's clock is its count of steps, plus TSC_OFFSET in a guest."""
-        if self.bursting:
-            self.attention = RETRY  # a burst counts its steps only at its end; ``step`` counts each
-            return
-        now = (self.steps + self.tsc_offset) & M64
-        self.r[0], self.r[2] = now & 0xFFFFFFFF, now >> 32
-        self.rip = next_rip
-
-    def op_in(self, next_rip: int, port: int, size: int) -> None:
-        """IN: no device answers, so every bit reads 1."""
-        if not self._io_exit(next_rip, port, size, 1):
-            ones = (1 << 8 * size) - 1
-            self.r[0] = self.r[0] & ~0xFF | 0xFF if size == 1 else ones
-            self.rip = next_rip
-
-    def op_out(self, next_rip: int, port: int, size: int) -> None:
-        """OUT: hands port, value and size to ``on_out``."""
-        if not self._io_exit(next_rip, port, size, 0):
-            if self.on_out is not None:
-                self.on_out(port, self.r[0] & (1 << 8 * size) - 1, size)
-            self.rip = next_rip
-
-    def _io_exit(self, next_rip: int, port: int, size: int, direction: int) -> bool:
-        """Exit 7Bh if the permission map says so; EXITINFO1 as APM 15.10.2 lays it out."""
-        if not self.intercepts >> 27 & 1 or not self.on("R-ICPT-IOIO"):
-            return False
-        bits = self.memory.read(self.iopm_base_pa + port // 8, 2) >> port % 8
-        if not bits & (1 << size) - 1:
-            return False
-        self.intercept(0x7B, next_rip, port << 16 | 1 << 9 | size << 4 | direction, next_rip)
-        return True
-
-    def op_vmmcall(self, next_rip: int) -> None:
-        """VMMCALL that nobody intercepts."""
-        if self.on("R-VMMCALL-UD"):
-            raise Fault(6)
-        self.rip = next_rip
-
-    def op_vmrun(self, next_rip: int) -> None:
-        """VMRUN of the VMCB at RAX; the host resumes at the next instruction after #VMEXIT."""
-        self._need_svme()
-        self.rip = next_rip
-        self.attention = 1
-        svm.vmrun(self, self.r[0] & ~(PAGE - 1))
-
-    def op_stgi(self, next_rip: int) -> None:
-        """STGI: V_GIF under virtual GIF, GIF otherwise."""
-        self._need_svme()
-        self._set_gif(1)
-        self.rip = next_rip
-
-    def op_clgi(self, next_rip: int) -> None:
-        """CLGI: V_GIF under virtual GIF, GIF otherwise."""
-        self._need_svme()
-        self._set_gif(0)
-        self.rip = next_rip
-
-    def _need_svme(self) -> None:
-        if not self.svme and self.on("R-SVME-UD"):
-            raise Fault(6)
-
-    def _set_gif(self, value: int) -> None:
-        if self.guest_mode and self.v_gif_enable and self.on("R-VGIF"):
-            self.change("R-VGIF", "v_gif", value)
-        else:
-            self.change("R-STGI" if value else "R-CLGI", "gif", value)
-        self.attention = 1
-
+    op_cli, op_sti, op_mov_ss = system.cli, system.sti, system.mov_ss
+    op_hlt, op_pause, op_rdtsc, op_cpuid = system.hlt, system.pause, system.rdtsc, system.cpuid
+    op_pushfq, op_popfq, op_iretq, op_lidt = system.pushfq, system.popfq, system.iretq, system.lidt
+    op_int, op_int3 = system.int_n, system.int3
+    op_in, op_out = system.in_port, system.out_port
+    op_vmmcall, op_vmrun, op_stgi, op_clgi = system.vmmcall, system.vmrun, system.stgi, system.clgi

@@ -19,6 +19,7 @@ host and guest; ``v_nmi_pending`` and ``v_nmi_blocking``, which VMRUN loads from
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ HOLDS: dict[str, Callable[[Cpu], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One candidate at a boundary: when it is pending, what holds it, what intercepts it, what taking it changes."""
+    """One candidate at a boundary: the field that says it is pending, what holds it, its intercept, what it changes."""
 
     name: str
     title: str
-    pending: Callable[[Cpu], object]
+    pending: str
     word: Callable[[Cpu], int]
     holds: tuple[tuple[str, str], ...] = ()
     intercept: int | None = None
@@ -99,28 +100,28 @@ def _one(_cpu: Cpu) -> int:
 
 SOURCES: tuple[Source, ...] = (
     Source(
-        "injection", "injected event", lambda cpu: cpu.injection, lambda cpu: cpu.injection, rule="R-EVENTINJ",
+        "injection", "injected event", "injection", lambda cpu: cpu.injection, rule="R-EVENTINJ",
         takes=(("R-EVENTINJ", "injection", _zero),),
     ),
     Source(
-        "smi", "SMI", lambda cpu: cpu.smi, _zero, (("gif", "R-GIF-SMI"),), 0x62, "R-ICPT-SMI",
+        "smi", "SMI", "smi", _zero, (("gif", "R-GIF-SMI"),), 0x62, "R-ICPT-SMI",
         takes=(("R-SMI-TAKE", "smi", _zero),), rule="R-SMI-TAKE",
     ),
     Source(
-        "init", "INIT", lambda cpu: cpu.init, _zero, (("gif", "R-GIF-INIT"),), 0x63, "R-ICPT-INIT",
+        "init", "INIT", "init", _zero, (("gif", "R-GIF-INIT"),), 0x63, "R-ICPT-INIT",
         takes=(("R-INIT-TAKE", "init", _zero),), rule="R-INIT-TAKE",
     ),
     Source(
-        "trap", "single-step trap", lambda cpu: cpu.trap, lambda _cpu: DB_WORD, rule="R-TF-TRAP",
+        "trap", "single-step trap", "trap", lambda _cpu: DB_WORD, rule="R-TF-TRAP",
         takes=(("R-TF-TRAP", "trap", _zero), ("R-TF-TRAP", "dr6", lambda cpu: cpu.dr6 | 1 << 14)),
     ),
     Source(
-        "nmi", "physical NMI", lambda cpu: cpu.nmi_latch, lambda _cpu: NMI_WORD,
+        "nmi", "physical NMI", "nmi_latch", lambda _cpu: NMI_WORD,
         (("gif", "R-GIF-NMI"), ("shadow", "R-SHADOW-NMI"), ("nmi_mask", "R-MASK-NMI")), 0x61, "R-ICPT-NMI",
         (("R-NMI-TAKE", "nmi_latch", lambda cpu: cpu.nmi_latch - 1), ("R-NMI-MASK", "nmi_mask", _one)), "R-NMI-TAKE",
     ),
     Source(
-        "vnmi", "virtual NMI", lambda cpu: cpu.v_nmi_pending, lambda _cpu: NMI_WORD,
+        "vnmi", "virtual NMI", "v_nmi_pending", lambda _cpu: NMI_WORD,
         (
             ("gif", "R-GIF-VNMI"), ("v_gif", "R-VGIF-VNMI"), ("shadow", "R-SHADOW-VNMI"),
             ("v_nmi_blocking", "R-MASK-VNMI"),
@@ -128,13 +129,13 @@ SOURCES: tuple[Source, ...] = (
         takes=(("R-VNMI-TAKE", "v_nmi_pending", _zero), ("R-VNMI-MASK", "v_nmi_blocking", _one)), rule="R-VNMI-TAKE",
     ),
     Source(
-        "intr", "physical interrupt", lambda cpu: cpu.irr,
+        "intr", "physical interrupt", "irr",
         lambda cpu: event_word(INTR, cpu.irr.bit_length() - 1),
         (("gif", "R-GIF-INTR"), ("physical IF", "R-IF-INTR"), ("shadow", "R-SHADOW-INTR")), 0x60, "R-ICPT-INTR",
         (("R-INTR-ACK", "irr", lambda cpu: cpu.irr ^ 1 << cpu.irr.bit_length() - 1),), "R-INTR-ACK",
     ),
     Source(
-        "virq", "virtual interrupt", lambda cpu: cpu.v_irq, lambda cpu: event_word(INTR, cpu.v_intr_vector),
+        "virq", "virtual interrupt", "v_irq", lambda cpu: event_word(INTR, cpu.v_intr_vector),
         (
             ("gif", "R-GIF-VIRQ"), ("v_gif", "R-VGIF-VIRQ"), ("guest IF", "R-IF-VIRQ"), ("shadow", "R-SHADOW-VIRQ"),
             ("v_tpr", "R-TPR-VIRQ"),
@@ -217,11 +218,14 @@ def gate_fault(gate: Gate, vector: int, *, soft: bool, cpl: int, off: frozenset[
     return None
 
 
-Compiled = tuple[tuple[Source, tuple[tuple[str, "Callable[[Cpu], object]"], ...]], ...]
+anything_pending = attrgetter(*(source.pending for source in SOURCES))
+"""Return the fields that say whether a source is pending, all at once."""
+
+Compiled = tuple[tuple["Callable[[Cpu], object]", Source, tuple["Callable[[Cpu], object]", ...]], ...]
 
 
 def compile_sources(switches: Switches) -> Compiled:
-    """Return the sources in the order and with the holds that ``switches`` ask for."""
+    """Return the sources in the order and with the holds that ``switches`` ask for: is it pending, row, holds."""
     order = list(SOURCES)
     if not switches.vnmi_before_intr:
         order.remove(BY_NAME["vnmi"])
@@ -229,7 +233,11 @@ def compile_sources(switches: Switches) -> Compiled:
     if "R-PRIORITY" in switches.off:
         order.reverse()
     return tuple(
-        (source, tuple((hold, HOLDS[hold]) for hold, rule in source.holds if rule not in switches.off))
+        (
+            attrgetter(source.pending),
+            source,
+            tuple(HOLDS[hold] for hold, rule in source.holds if rule not in switches.off),
+        )
         for source in order
     )
 

@@ -126,7 +126,7 @@ def vmrun(cpu: Cpu, pa: int) -> None:
         return int.from_bytes(page[row.offset : row.offset + row.size], "little")
 
     cpu.vmcb_pa = pa
-    cpu.host = tuple(cpu.get(name) for name in HOST_SAVED)
+    cpu.host = tuple(getattr(cpu, name) for name in HOST_SAVED)
     wrong = failed_check(read, cpu.off)
     if wrong is not None:
         cpu.emit(VmExit(wrong, read("rip"), INVALID, 0, 0, 0))
@@ -179,7 +179,7 @@ def vmexit(cpu: Cpu, code: int, info1: int = 0, info2: int = 0, next_rip: int = 
     int_info = cpu.in_flight if cpu.on("R-EXITINTINFO") else 0
     cpu.emit(VmExit("R-VMEXIT", cpu.rip, code, info1, info2, int_info))
     for rule, field, name in SAVES:
-        _store(cpu, vmcb, rule, field, cpu.get(name))
+        _store(cpu, vmcb, rule, field, getattr(cpu, name))
     _store(cpu, vmcb, "R-VMEXIT-SHADOW", "int_state", vmcb.int_state.replace(interrupt_shadow=int(cpu.shadow > 0)))
     _save_int_ctl(cpu, vmcb)
     for field, value in (("exit_code", code), ("exit_info_1", info1), ("exit_info_2", info2)):
