@@ -42,8 +42,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     count = config.stash.get(LEFT_OUT, 0)
     if count:
         terminalreporter.write_line(
-            f"left out: {count} test{'s' * (count > 1)} in tests/browser, for want of Chromium. To run them, install chromium or "
-            "google-chrome, or set VNMI_CHROMIUM=/path/to/it"
+            f"left out: {count} test{'s' * (count > 1)} in tests/browser, for want of Chromium. To run them, "
+            "install chromium or google-chrome, or set VNMI_CHROMIUM=/path/to/it"
         )
 
 
