@@ -152,6 +152,8 @@ def _encode(
     """Encode one statement in the fewest bytes, `minimum` at least; without a `start` any jump is short."""
     rows = _forms(statement)
     if not rows:
+        if not statement.arguments:
+            raise statement.token.error(f"'{statement.mnemonic}' needs data: numbers or text")
         return b"".join(_data(statement, argument, known) for argument in statement.arguments)
     operands = [_value(argument, known) for argument in statement.arguments]
     shaped = [row for row in rows if matches(row, operands)]

@@ -324,7 +324,7 @@ def _operand(code: _Bytes, spec: Spec, row: Row) -> Operand:
         return Target(code.address + len(code.raw) + number & M64)
     if spec.kind is Kind.BYTE:
         return Imm(number & 0xFF, 1)
-    return Imm(number & MASK[row.width], row.width, signed=spec.size < row.width)
+    return Imm(number & MASK[row.width], row.width)
 
 
 def decode(fetch: Callable[[int], int], address: int) -> Insn:

@@ -25,6 +25,8 @@ NAMES: Final[dict[int, tuple[str, ...]]] = {
 SIZE_WORDS: Final = {"byte": 1, "word": 2, "dword": 4, "qword": 8}
 _WORD_OF_SIZE: Final = {size: word for word, size in SIZE_WORDS.items()}
 SMALLEST_HEX: Final = 10
+_SHORT_IMMEDIATE: Final = {8: 32, 4: 8, 1: 0}
+"""Bits of the shorter immediate that is sign-extended to an operand of so many bytes (for bytes there is none)."""
 
 
 def hexadecimal(value: int) -> str:
@@ -40,7 +42,7 @@ def sign_extend(value: int, size: int) -> int:
 
 def fits_signed(value: int, bits: int) -> bool:
     """Tell whether a number can be held as two's complement in so many bits."""
-    return -(1 << bits - 1) <= value < 1 << bits - 1
+    return bits > 0 and -(1 << bits - 1) <= value < 1 << bits - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,16 @@ class Seg:
 
 @dataclass(frozen=True, slots=True)
 class Imm:
-    """An immediate, extended to the operand size; `signed` when the bytes hold it shorter and sign-extended."""
+    """An immediate, extended to the operand size."""
 
     value: int
     size: int
-    signed: bool = False
 
     @property
     def text(self) -> str:
-        """The number: negative when that is what the short encoding says."""
-        return hexadecimal(sign_extend(self.value, self.size) if self.signed else self.value)
+        """The number: negative where a shorter, sign-extended encoding of it exists."""
+        signed = sign_extend(self.value, self.size)
+        return hexadecimal(signed if signed < 0 and fits_signed(signed, _SHORT_IMMEDIATE[self.size]) else self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ def tokenize(source: str, line: int) -> list[Token]:
         if found.lastgroup not in {"space", "comment"}:
             tokens.append(Token(str(found.lastgroup), found[0], line, position + 1))
         position = found.end()
-    return [*tokens, Token("end", "the end of the line", line, len(source.rstrip()) + 1)]
+    end = tokens[-1].column + len(tokens[-1].text) if tokens else 1
+    return [*tokens, Token("end", "the end of the line", line, end)]
 
 
 def number(token: Token) -> int:
@@ -210,23 +211,23 @@ class LineParser:
         token = self.next()
         arguments = []
         if self.token.kind != "end":
-            arguments.append(self.argument(token.text.lower()))
+            arguments.append(self.argument())
             while self.accept(","):
-                arguments.append(self.argument(token.text.lower()))
+                arguments.append(self.argument())
         text = self.source[token.column - 1 : self.token.column - 1].strip()
         return Statement(token.text.lower(), tuple(arguments), token, text)
 
-    def argument(self, mnemonic: str) -> Argument:
+    def argument(self) -> Argument:
         """Read one operand."""
         token = self.token
-        value = self.operand(mnemonic)
+        value = self.operand()
         text = self.source[token.column - 1 : self.token.column - 1].strip()
         return Argument(value, text, token)
 
-    def operand(self, mnemonic: str) -> Reg | Seg | Place | Sum | bytes:
-        """Read a register, memory, a string of data, or a sum."""
+    def operand(self) -> Reg | Seg | Place | Sum | bytes:
+        """Read a register, memory, text, or a sum."""
         word = self.token.text.lower()
-        if self.token.kind == "string" and mnemonic in DATA_SIZES:
+        if self.token.kind == "string":
             return self.next().text[1:-1].encode()
         if self.token.kind == "name" and word in REGISTERS | SEGMENTS:
             self.next()
