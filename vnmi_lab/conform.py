@@ -154,7 +154,7 @@ def compare(case: Mapping[str, object], switches: Switches | None = None) -> Mis
     return None
 
 
-# --- reading a file -----------------------------------------------------------------------------------------------------
+# --- reading a file -----------------------------------------------------------------------------------------------
 
 
 def _parts(
@@ -206,7 +206,7 @@ def check_lines(lines: Iterable[str]) -> Iterator[tuple[str, Mismatch | None]]:
 
 
 def main(paths: Sequence[Path]) -> int:
-    """Replay files, print the first difference of each failing case and the totals; 0, 1 (differences) or 2 (bad input)."""
+    """Replay files, print the first difference of each failing case and the totals; return 0, 1 (differences) or 2."""
     passed = failed = 0
     for path in paths:
         try:

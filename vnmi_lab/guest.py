@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vnmi_lab.hw.asm import Program, assemble
 from vnmi_lab.hw.delivery import CODE_SELECTOR, INTERRUPT_GATE, WITH_ERROR, Gate
 from vnmi_lab.hw.insn import disassemble
-from vnmi_lab.hw.memory import PAGE, Image
+from vnmi_lab.hw.memory import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -140,10 +140,9 @@ def _fits(what: str, program: Program, room: int) -> None:
 
 
 def _lines(where: str, program: Program) -> Iterator[CodeLine]:
-    named = {address: name for name, address in reversed(program.labels.items())}
+    named = {address: name for name, address in reversed(list(program.labels.items()))}
     for insn in disassemble(program.code, program.origin):
         yield CodeLine(insn.address, insn.raw, insn.text, named.get(insn.address), where)
 
 
-assert IDT + VECTORS * 16 <= TSS < COUNTERS < STACK
-assert PAGE * 1 <= HANDLER_SPAN * VECTORS
+assert IDT + VECTORS * 16 <= TSS < COUNTERS < STACK, "the guest's regions overlap"

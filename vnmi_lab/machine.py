@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from vnmi_lab.guest import COUNTERS, IDT, IDT_LIMIT, MAIN, STACK, TSS, Guest
+from vnmi_lab.guest import COUNTERS, IDT, IDT_LIMIT, MAIN, STACK, TSS, VECTORS, Guest
 from vnmi_lab.hw import svm
 from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.hw.cpu import Cpu, Snapshot
-from vnmi_lab.hw.delivery import BY_NAME, HOLDS, IF, ON_IRET, RF, TF, VALID
+from vnmi_lab.hw.delivery import BY_NAME, HOLDS, ON_IRET
 from vnmi_lab.hw.events import Changed, HostDid
-from vnmi_lab.hw.vmcb import FIELDS, Vmcb, diff
+from vnmi_lab.hw.vmcb import Vmcb, diff
+from vnmi_lab.script import ACTIONS, Action, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from vnmi_lab.rules import Switches
 
 VMCB_PA = 1 << 32  # above what the guest can address
 BUDGET = 10_000
-INJECT_NMI = 0x80000200  # what KVM writes: SVM_EVTINJ_VALID | SVM_EVTINJ_TYPE_NMI
 SKIP = {0x81: 3, 0x78: 1}  # the host moves RIP over VMMCALL and HLT
-Action = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,7 @@ def _resolve(guest: Guest, at: int | str) -> int | None:
         return None
     labels = guest.labels()
     if at not in labels:
-        raise ValueError(misspelt("the guest's code", at, list(labels)).replace("field", "label"))
+        raise ValueError(misspelt("the guest's code", at, list(labels), "label"))
     return labels[at]
 
 
@@ -279,7 +278,7 @@ class Host:
 
     def load(self, lines: Sequence[Action | str]) -> None:
         """Queue lines of script; each is checked first."""
-        actions = [_checked((line,) if isinstance(line, str) else tuple(line)) for line in lines]
+        actions = [checked((line,) if isinstance(line, str) else tuple(line)) for line in lines]
         self.script.extend(actions)
 
     def finish(self, budget: int = BUDGET) -> Outcome:
@@ -364,7 +363,8 @@ class Host:
             cpu.change(rule, field, new(cpu))
         return bool(getattr(cpu, source.pending) != left)  # a rule switched off must not make the host loop
 
-    def _vmrun(self, *, skip: bool) -> None:
+    def vmrun(self, *, skip: bool) -> None:
+        """Enter the guest; at its #VMEXIT move RIP over VMMCALL or HLT if ``skip``."""
         self._skip = skip
         self.cpu.tr_base = self.view.tr_base  # what VMLOAD would do
         svm.vmrun(self.cpu, VMCB_PA)
@@ -384,7 +384,7 @@ class Host:
     def report(self, kind: str = "mark") -> Report:
         """Return what the VMCB and the counters hold now."""
         vmcb, memory = self.view, self.cpu.memory
-        counters = tuple(memory.read(COUNTERS + 8 * vector, 8) for vector in range(256))
+        counters = tuple(memory.read(COUNTERS + 8 * vector, 8) for vector in range(VECTORS))
         return Report(
             kind, vmcb.exit_code, vmcb.rip, vmcb.rsp, vmcb.rflags, vmcb.exit_int_info, vmcb.int_ctl, vmcb.int_state,
             counters, self.nmis,
@@ -440,164 +440,3 @@ RESET = {
 
 def _event_field(name: str) -> str:
     return name if "." in name else f"vmcb.{name}"
-
-
-# --- the script's lines -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One kind of script line: how many operands, what it does, how it reads."""
-
-    least: int
-    most: int
-    perform: Callable[[Host, Sequence[object]], None]
-    template: str
-
-    def text(self, operands: Sequence[object]) -> str:
-        """Return the line in words; numbers in hex where the template says so."""
-        shown = [*operands, *[INJECT_NMI] * (not operands)]
-        return self.template.format(*shown)
-
-
-def _run(host: Host, operands: Sequence[object]) -> None:
-    host._vmrun(skip=not operands)  # noqa: SLF001 - the table is part of the class, written apart to be read
-
-
-def _mark(host: Host, _operands: Sequence[object]) -> None:
-    host.reports = (*host.reports, host.report("mark"))
-
-
-def _inject(host: Host, operands: Sequence[object]) -> None:
-    host.view.event_inj = _int(operands[0]) if operands else INJECT_NMI
-
-
-def _intercept(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, operands: [host.view.intercept(str(name), on=on) for name in operands] and None
-
-
-def _intercept_exception(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, operands: host.view.intercept(f"exc_{operands[0]}", on=on)
-
-
-def _flag(bits: int) -> Callable[[Host, Sequence[object]], None]:
-    def perform(host: Host, operands: Sequence[object]) -> None:
-        flags = host.view.rflags
-        host.view.rflags = flags | bits if operands[0] else flags & ~bits
-
-    return perform
-
-
-def _control(*, on: bool) -> Callable[[Host, Sequence[object]], None]:
-    def perform(host: Host, operands: Sequence[object]) -> None:
-        now, mask = host.view.int_ctl, _int(operands[0])
-        host.view.int_ctl = now | mask if on else now & ~mask
-
-    return perform
-
-
-def _write(size: int) -> Callable[[Host, Sequence[object]], None]:
-    def perform(host: Host, operands: Sequence[object]) -> None:
-        name, value = operands
-        row = FIELDS.get(str(name))
-        if row is None:
-            raise AttributeError(misspelt("Vmcb", str(name), list(FIELDS)))
-        for covered in FIELDS.values():
-            if row.offset <= covered.offset < row.offset + size and covered.clean is not None:
-                host.view.update("clean", **{covered.clean: 0})
-        host.cpu.memory.write(VMCB_PA + row.offset, size, _int(value) & (1 << 8 * size) - 1)
-
-    return perform
-
-
-def _set(host: Host, operands: Sequence[object]) -> None:
-    name, value = operands
-    setattr(host.view, str(name), _int(value))
-
-
-def _gate(host: Host, operands: Sequence[object]) -> None:
-    vector, present = operands
-    at = IDT + _int(vector) * 16 + 5
-    byte = host.cpu.memory.read(at, 1)
-    host.cpu.memory.write(at, 1, byte | 0x80 if present else byte & 0x7F)
-
-
-def _skip(host: Host, operands: Sequence[object]) -> None:
-    host.view.rip = host.view.rip + _int(operands[0])
-
-
-def _int_state(host: Host, operands: Sequence[object]) -> None:
-    host.view.int_state = _int(operands[0])
-
-
-def _gif(value: int) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, _operands: host.cpu.change("R-STGI" if value else "R-CLGI", "gif", value)
-
-
-def _host_if(host: Host, operands: Sequence[object]) -> None:
-    flags = host.cpu.rflags
-    host.cpu.change("R-HOST", "rflags", flags | IF if operands[0] else flags & ~IF)
-
-
-def _arrive(what: str) -> Callable[[Host, Sequence[object]], None]:
-    return lambda host, _operands: host.cpu.arrive(what)
-
-
-def _interrupt(host: Host, operands: Sequence[object]) -> None:
-    host.cpu.arrive_intr(_int(operands[0]) if operands else 0x40)
-
-
-def _absent(host: Host, operands: Sequence[object]) -> None:
-    host.view.update("nested_ctl", np_enable=1)
-    host.cpu.set_absent(frozenset(_int(address) >> 12 for address in operands))
-
-
-ACTIONS: dict[str, Line] = {
-    "run": Line(0, 1, _run, "VMRUN"),
-    "mark": Line(0, 0, _mark, "look at the VMCB"),
-    "inj": Line(0, 1, _inject, "EVENTINJ = {0:X}h"),
-    "icpt": Line(1, 8, _intercept(on=True), "intercept {0}"),
-    "noicpt": Line(1, 8, _intercept(on=False), "do not intercept {0}"),
-    "icpt_exc": Line(1, 1, _intercept_exception(on=True), "intercept exception {0}"),
-    "noicpt_exc": Line(1, 1, _intercept_exception(on=False), "do not intercept exception {0}"),
-    "tf": Line(1, 1, _flag(TF), "guest RFLAGS.TF = {0}"),
-    "if": Line(1, 1, _flag(IF), "guest RFLAGS.IF = {0}"),
-    "rf_tf": Line(1, 1, _flag(TF | RF), "guest RFLAGS.TF and RF = {0}"),
-    "ist": Line(1, 1, _int_state, "int_state = {0}"),
-    "ctl+": Line(1, 1, _control(on=True), "int_ctl |= {0:X}h"),
-    "ctl-": Line(1, 1, _control(on=False), "int_ctl &= ~{0:X}h"),
-    "w32": Line(2, 2, _write(4), "{0} = {1:X}h"),
-    "w64": Line(2, 2, _write(8), "{0} = {1:X}h"),
-    "set": Line(2, 2, _set, "{0} = {1:X}h"),
-    "gate": Line(2, 2, _gate, "IDT gate {0} present = {1}"),
-    "skip": Line(1, 1, _skip, "RIP += {0}"),
-    "clgi": Line(0, 0, _gif(0), "CLGI"),
-    "stgi": Line(0, 0, _gif(1), "STGI"),
-    "hostnmi": Line(0, 0, _arrive("nmi"), "NMI arrives"),
-    "hostintr": Line(0, 1, _interrupt, "INTR arrives"),
-    "hostsmi": Line(0, 0, _arrive("smi"), "SMI arrives"),
-    "hostinit": Line(0, 0, _arrive("init"), "INIT arrives"),
-    "hostif": Line(1, 1, _host_if, "host RFLAGS.IF = {0}"),
-    "absent": Line(0, 64, _absent, "nested page table: some pages not present"),
-}
-
-
-def _int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"a number is needed here, not {value!r}"
-        raise ValueError(msg)  # noqa: TRY004 - bad input of a script, reported like all bad input
-    return value
-
-
-def _checked(action: Action) -> Action:
-    """Return the action if it is one; ``ValueError`` says what is wrong with it."""
-    if not action or str(action[0]) not in ACTIONS:
-        raise ValueError(misspelt("the script", str(action[0] if action else ""), list(ACTIONS)).replace("field", "step"))
-    row = ACTIONS[str(action[0])]
-    if not row.least <= len(action) - 1 <= row.most:
-        msg = f"step {action[0]!r} takes {row.least} to {row.most} operands, not {len(action) - 1}"
-        raise ValueError(msg)
-    return action
-
-
-assert INJECT_NMI & VALID

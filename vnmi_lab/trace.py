@@ -11,14 +11,25 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vnmi_lab.hw.delivery import CF, DF, IF, NT, OF, PF, RF, SF, TF, ZF, kind_of
+from vnmi_lab.hw.delivery import IF, NMI_WORD, TF, vector_of
 from vnmi_lab.hw.events import (
-    Arrived, Changed, Delivered, Event, Executed, HostDid, IretRetired, MemoryWritten, Stopped, Taken, VmExit, Vmrun,
+    Arrived,
+    Changed,
+    Delivered,
+    Event,
+    Executed,
+    HostDid,
+    MemoryWritten,
+    Stopped,
+    Taken,
+    VmExit,
+    Vmrun,
 )
-from vnmi_lab.hw.svm import HOST_SAVED, exit_name, vector_name
+from vnmi_lab.hw.svm import HOST_SAVED
 from vnmi_lab.hw.vmcb import IntCtl
 from vnmi_lab.machine import BUDGET, BareMetal, Host
-from vnmi_lab.rules import LABELS, RULES, Rule
+from vnmi_lab.rules import RULES, Rule
+from vnmi_lab.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +41,6 @@ SPACING = 128
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 STACK_SHOWN = 8
 FRAME_NOTES = ("RIP", "CS", "RFLAGS", "RSP", "SS")
-FLAG_NAMES = {CF: "CF", PF: "PF", ZF: "ZF", SF: "SF", TF: "TF", IF: "IF", DF: "DF", OF: "OF", NT: "NT", RF: "RF"}
 
 Value: TypeAlias = int | str | None
 StackLine: TypeAlias = tuple[int, int, str | None]
@@ -153,7 +163,11 @@ def _record(machine: BareMetal | Host, index: int) -> Step:
     changes = [e for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
     if world == _world(machine) and kind in ("exec", "deliver"):
         changes += _unexplained(before, after, {c.field for c in changes})
-    text, sentence = _words(kind, events, changes, machine)
+    if kind == "exec":
+        changes += [
+            Changed("R-EXEC", f"[{e.address:#x}]", e.old, e.new) for e in events if isinstance(e, MemoryWritten)
+        ]
+    text, sentence = words(kind, events, changes, machine.guest)
     return Step(
         index, kind, _world(machine), rip, text, sentence, tuple(events), tuple(changes), after, _stack(cpu, after)
     )
@@ -213,7 +227,8 @@ def _seen(machine: BareMetal | Host) -> dict[str, Value]:
             state |= {name: int(getattr(vmcb, name)) for name in ("rip", "rflags", "rsp", "rax")}
             state["shadow"] = int(vmcb.int_state) & 1
         state |= {name: int(getattr(vmcb, name)) for name in VMCB_SHOWN}
-        state |= {name: IntCtl(state["int_ctl"]).named()[name] for name in BITS_SHOWN}
+        bits = IntCtl(machine.view.int_ctl).named()
+        state |= {name: bits[name] for name in BITS_SHOWN}
         live = bool(cpu.guest_mode and cpu.v_nmi_enable)
         state["live_v_nmi_pending"] = cpu.v_nmi_pending if live else None
         state["live_v_nmi_blocking"] = cpu.v_nmi_blocking if live else None
@@ -222,7 +237,7 @@ def _seen(machine: BareMetal | Host) -> dict[str, Value]:
     assert isinstance(flags, int)
     state |= {name: getattr(cpu, name) for name in ("gif", "nmi_mask", "nmi_latch", "halted", "guest_mode", "cr2")}
     state |= {"IF": int(flags & IF > 0), "TF": int(flags & TF > 0)}
-    state["handler_depth"] = sum(vector == 2 for vector, _frame in cpu.frames)  # noqa: PLR2004 - the NMI's vector
+    state["handler_depth"] = sum(vector == vector_of(NMI_WORD) for vector, _frame in cpu.frames)
     return state
 
 
@@ -237,124 +252,3 @@ def _stack(cpu: Cpu, state: dict[str, Value]) -> tuple[StackLine, ...]:
     notes = {frame + 8 * i: note for _vector, frame in cpu.frames for i, note in enumerate(FRAME_NOTES)}
     addresses = [(rsp + 8 * i) % (1 << 64) for i in range(STACK_SHOWN)]
     return tuple((at, cpu.memory.read(at, 8), notes.get(at)) for at in addresses)
-
-
-# --- saying it in words -----------------------------------------------------------------------------------------------
-
-
-def _words(kind: str, events: list[Event], changes: list[Changed], machine: BareMetal | Host) -> tuple[str, str]:
-    """Return a short label and one full sentence."""
-    return _SAY[kind](events, changes, machine)
-
-
-def _first(events: list[Event], cls: type) -> Event:
-    return next(e for e in events if isinstance(e, cls))
-
-
-def _where(address: int, machine: BareMetal | Host) -> str:
-    """Name an address by the nearest label at or before it in the same program, or in hex."""
-    labels = {a: n for n, a in reversed(machine.guest.labels().items())}
-    programs = [("main", machine.guest.main), *((f"h{v}", p) for v, p in machine.guest.handlers.items())]
-    for name, program in programs:
-        if program.origin <= address <= program.origin + len(program.code):
-            best = max((a for a in labels if program.origin <= a <= address), default=None)
-            base, label = (program.origin, name) if best is None else (best, labels[best])
-            return label if base == address else f"{label}+{address - base:#x}"
-    return f"{address:#x}"
-
-
-def _flags_changed(old: int, new: int) -> str:
-    return ", ".join(f"{name} {int(old & bit > 0)} to {int(new & bit > 0)}" for bit, name in FLAG_NAMES.items() if (old ^ new) & bit)
-
-
-def _change_words(change: Changed) -> str:
-    if change.field == "rflags":
-        return _flags_changed(change.old, change.new)
-    return f"{change.field} {change.old:#x} to {change.new:#x}" if max(change.old, change.new) > 9 else f"{change.field} {change.old} to {change.new}"
-
-
-def _say_exec(events: list[Event], changes: list[Changed], machine: BareMetal | Host) -> tuple[str, str]:
-    done = _first(events, Executed)
-    assert isinstance(done, Executed)
-    effects = [_change_words(c) for c in changes if c.field != "rip"]
-    arrivals = [_arrival_words(e) for e in events if isinstance(e, Arrived)]
-    iret = [f"It returns to {_where(e.target, machine)}." for e in events if isinstance(e, IretRetired)]
-    tail = f": {', '.join(w for w in effects if w)}." if any(effects) else "."
-    sentence = f"{done.text} at {_where(done.address, machine)} completes{tail}"
-    return done.text, " ".join([sentence, *iret, *arrivals])
-
-
-def _arrival_words(event: Arrived) -> str:
-    name = event.source.upper()
-    return f"An {name} arrives and merges into the one already pending." if event.coalesced else f"An {name} arrives and is pending."
-
-
-def _say_stimulus(events: list[Event], _changes: list[Changed], _machine: BareMetal | Host) -> tuple[str, str]:
-    arrivals = [e for e in events if isinstance(e, Arrived)]
-    name = arrivals[0].source.upper()
-    text = f"{name} arrives" + (f" x{len(arrivals)}" if len(arrivals) > 1 else "")
-    return text, " ".join(_arrival_words(e) for e in arrivals)
-
-
-_SOURCE_WORDS = {
-    "injection": "the event injected through EVENTINJ", "smi": "an SMI", "init": "an INIT",
-    "trap": "the single-step trap", "nmi": "the physical NMI", "vnmi": "the virtual NMI",
-    "intr": "a physical interrupt", "virq": "the virtual interrupt",
-}  # fmt: skip
-
-
-def _say_deliver(events: list[Event], changes: list[Changed], machine: BareMetal | Host) -> tuple[str, str]:
-    taken = next((e for e in events if isinstance(e, Taken)), None)
-    delivered = next((e for e in events if isinstance(e, Delivered)), None)
-    what = _SOURCE_WORDS[taken.source] if taken else "an exception"
-    if delivered is None:
-        return f"{what} taken", f"The processor takes {what}."
-    masks = [c for c in changes if c.field in ("nmi_mask", "v_nmi_blocking", "nmi_latch", "v_nmi_pending")]
-    because = f" {'; '.join(map(_change_words, masks))}." if masks else ""
-    short = "NMI taken" if delivered.vector == 2 else f"vector {delivered.vector} taken"  # noqa: PLR2004 - the NMI's
-    return short, (
-        f"The processor takes {what} and enters the handler of vector {delivered.vector};"
-        f" it will return to {_where(delivered.return_rip, machine)}.{because}"
-    )
-
-
-def _say_vmrun(events: list[Event], _changes: list[Changed], machine: BareMetal | Host) -> tuple[str, str]:
-    entry = _first(events, Vmrun)
-    assert isinstance(entry, Vmrun)
-    injects = f" EVENTINJ injects {vector_name(entry.event_inj)} first." if entry.event_inj >> 31 & 1 else ""
-    return "VMRUN", f"VMRUN enters the guest at {_where(entry.rip, machine)}.{injects}"
-
-
-def _say_vmexit(events: list[Event], _changes: list[Changed], machine: BareMetal | Host) -> tuple[str, str]:
-    left = _first(events, VmExit)
-    assert isinstance(left, VmExit)
-    name = exit_name(left.code)
-    where = _where(left.rip, machine)
-    during = f" It interrupts the delivery of {vector_name(left.int_info)}." if left.int_info else ""
-    code = "-1" if left.code >> 63 else f"{left.code:X}h"
-    if left.code >> 63:
-        return "#VMEXIT INVALID", f"VMRUN is refused: {RULES[left.rule].sentence}"
-    return f"#VMEXIT {name} ({code})", f"#VMEXIT {name} ({code}) at {where}.{during}"
-
-
-def _say_host(events: list[Event], changes: list[Changed], _machine: BareMetal | Host) -> tuple[str, str]:
-    did = _first(events, HostDid)
-    assert isinstance(did, HostDid)
-    effects = ", ".join(w for w in map(_change_words, changes) if w)
-    arrivals = [_arrival_words(e) for e in events if isinstance(e, Arrived)]
-    return f"host: {did.text}", " ".join([f"The host does: {did.text}{f' ({effects})' if effects else ''}.", *arrivals])
-
-
-def _say_stop(events: list[Event], _changes: list[Changed], _machine: BareMetal | Host) -> tuple[str, str]:
-    stop = _first(events, Stopped)
-    assert isinstance(stop, Stopped)
-    return stop.why, f"The processor stops: {stop.why}."
-
-
-_SAY: dict[str, "Callable[[list[Event], list[Changed], BareMetal | Host], tuple[str, str]]"] = {
-    "exec": _say_exec, "stimulus": _say_stimulus, "deliver": _say_deliver, "vmrun": _say_vmrun,
-    "vmexit": _say_vmexit, "host": _say_host, "stop": _say_stop,
-}  # fmt: skip
-assert set(_SAY) == {kind for _cls, kind in _FIRST_MATCH}
-assert set(LABELS) <= set(RULES)
-assert kind_of(0) == 0

@@ -13,11 +13,11 @@ from typing import ClassVar, Self
 HW, HV, BOTH = "HW", "HV", "both"
 
 
-def misspelt(what: str, name: str, known: list[str]) -> str:
-    """Return one line that says ``name`` is no ``what`` and which known name is nearest."""
+def misspelt(what: str, name: str, known: list[str], part: str = "field") -> str:
+    """Return one line that says ``what`` has no ``part`` of that name, and which known name is nearest."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"{what} has no field {name!r}; {hint}"
+    return f"{what} has no {part} {name!r}; {hint}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.hw import apic, idt, svm, system
 from vnmi_lab.hw.delivery import (
-    ARRIVALS, CODE_SELECTOR, DATA_SELECTOR, EXCEPTION, RF, SOFT, TF, Source, anything_pending, compile_sources,
-    event_word, kind_of, vector_of,
+    ARRIVALS,
+    CODE_SELECTOR,
+    DATA_SELECTOR,
+    EXCEPTION,
+    RF,
+    SOFT,
+    TF,
+    Source,
+    anything_pending,
+    compile_sources,
+    event_word,
+    kind_of,
+    vector_of,
 )  # fmt: skip
 from vnmi_lab.hw.events import Arrived, Changed, Event, Executed, Fault, NestedPageFault, Taken
 from vnmi_lab.hw.insn import Insn, compile_insn, decode
@@ -67,8 +78,8 @@ class Cpu:
     """
 
     __slots__ = (
-        *STATE, "attention", "bursting", "checked", "delivered", "in_flight", "in_flight_injected", "memory", "off", "on_out",
-        "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches",
+        *STATE, "attention", "bursting", "checked", "delivered", "in_flight", "in_flight_injected", "memory", "off",
+        "on_out",        "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches",
     )  # fmt: skip
 
     rip: int

@@ -88,7 +88,7 @@ class VmExit:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The outside world raised ``source`` ("nmi", "intr", "smi", "init"); ``coalesced`` when it merged into one pending."""
+    """``source`` ("nmi", "intr", "smi", "init") arrived; ``coalesced`` when it merged into the one pending."""
 
     rule: str
     source: str

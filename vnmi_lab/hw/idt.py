@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING
 
 from vnmi_lab.hw import svm
 from vnmi_lab.hw.delivery import (
-    DF_WORD, EXCEPTION, IF, INTERRUPT_GATE, NT, RF, TF, VM, WITH_ERROR, Gate, doubles, event_word, gate_fault, kind_of,
+    DF_WORD,
+    EXCEPTION,
+    IF,
+    INTERRUPT_GATE,
+    NT,
+    RF,
+    TF,
+    VM,
+    WITH_ERROR,
+    Gate,
+    doubles,
+    event_word,
+    gate_fault,
+    kind_of,
     vector_of,
 )  # fmt: skip
 from vnmi_lab.hw.events import Delivered, Fault, NestedPageFault, Stopped
@@ -31,7 +44,7 @@ gate_at = lru_cache(maxsize=1024)(Gate.decode)
 fault_of = lru_cache(maxsize=1024)(gate_fault)
 
 
-def raise_event(
+def raise_event(  # noqa: PLR0913 - what an event is, in words at every call
     cpu: Cpu, word: int, return_rip: int, *, soft: bool = False, injected: bool = False, address: int = 0,
     fault: bool = False,
 ) -> None:  # fmt: skip

@@ -125,7 +125,7 @@ class Memory:
                 self.pages.pop(number, None)
                 if base is not None:
                     self.pages[number] = base
-            elif page != self._changed.get(number):
+            elif self._changed.get(number, b"") != page:
                 self._changed[number] = self.pages[number] = bytes(page)
         self._live.clear()
         return tuple(sorted(self._changed.items()))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vnmi_lab.hw.bits import Register
 from vnmi_lab.hw.delivery import EXCEPTION, IF, NMI, SOFT, VALID, kind_of, vector_of
 from vnmi_lab.hw.events import VmExit, Vmrun
 from vnmi_lab.hw.memory import M64, PAGE
-from vnmi_lab.hw.vmcb import FIELDS, LAYOUT, EventInj, IntCtl, Register, Vmcb
+from vnmi_lab.hw.vmcb import FIELDS, LAYOUT, EventInj, IntCtl, Vmcb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,15 +22,51 @@ if TYPE_CHECKING:
 INVALID, NPF, SHUTDOWN = M64, 0x400, 0x7F
 
 EXIT_NAMES: dict[int, str] = {
-    0x60: "INTR", 0x61: "NMI", 0x62: "SMI", 0x63: "INIT", 0x64: "VINTR", 0x6A: "IDTR_WRITE", 0x6E: "RDTSC",
-    0x70: "PUSHF", 0x71: "POPF", 0x72: "CPUID", 0x73: "RSM", 0x74: "IRET", 0x75: "SWINT", 0x77: "PAUSE", 0x78: "HLT",
-    0x7B: "IOIO", 0x7F: "SHUTDOWN", 0x80: "VMRUN", 0x81: "VMMCALL", 0x84: "STGI", 0x85: "CLGI", 0x400: "NPF",
+    0x60: "INTR",
+    0x61: "NMI",
+    0x62: "SMI",
+    0x63: "INIT",
+    0x64: "VINTR",
+    0x6A: "IDTR_WRITE",
+    0x6E: "RDTSC",
+    0x70: "PUSHF",
+    0x71: "POPF",
+    0x72: "CPUID",
+    0x73: "RSM",
+    0x74: "IRET",
+    0x75: "SWINT",
+    0x77: "PAUSE",
+    0x78: "HLT",
+    0x7B: "IOIO",
+    0x7F: "SHUTDOWN",
+    0x80: "VMRUN",
+    0x81: "VMMCALL",
+    0x84: "STGI",
+    0x85: "CLGI",
+    0x400: "NPF",
     INVALID: "INVALID",
     **{
         0x40 + vector: f"EXC_{name}"
         for vector, name in {
-            0: "DE", 1: "DB", 2: "NMI", 3: "BP", 4: "OF", 5: "BR", 6: "UD", 7: "NM", 8: "DF", 10: "TS", 11: "NP",
-            12: "SS", 13: "GP", 14: "PF", 16: "MF", 17: "AC", 18: "MC", 19: "XF", 21: "CP",
+            0: "DE",
+            1: "DB",
+            2: "NMI",
+            3: "BP",
+            4: "OF",
+            5: "BR",
+            6: "UD",
+            7: "NM",
+            8: "DF",
+            10: "TS",
+            11: "NP",
+            12: "SS",
+            13: "GP",
+            14: "PF",
+            16: "MF",
+            17: "AC",
+            18: "MC",
+            19: "XF",
+            21: "CP",
         }.items()
     },
 }
@@ -66,9 +103,26 @@ SAVES: tuple[tuple[str, str, str], ...] = (
 )
 # Guest-only state; zero whenever no guest runs, so that equal machines compare equal.
 GUEST_ONLY = (
-    "intercepts", "intercept_exceptions", "iopm_base_pa", "tsc_offset", "nested_paging", "v_tpr", "v_irq", "v_gif",
-    "v_intr_prio", "v_ign_tpr", "v_intr_masking", "v_gif_enable", "v_nmi_enable", "v_nmi_pending", "v_nmi_blocking",
-    "v_intr_vector", "shadow", "trap", "injection", "halted",
+    "intercepts",
+    "intercept_exceptions",
+    "iopm_base_pa",
+    "tsc_offset",
+    "nested_paging",
+    "v_tpr",
+    "v_irq",
+    "v_gif",
+    "v_intr_prio",
+    "v_ign_tpr",
+    "v_intr_masking",
+    "v_gif_enable",
+    "v_nmi_enable",
+    "v_nmi_pending",
+    "v_nmi_blocking",
+    "v_intr_vector",
+    "shadow",
+    "trap",
+    "injection",
+    "halted",
 )
 HOST_SAVED = ("rip", "rsp", "rax", "rflags", "cs", "ss", "idt_base", "idt_limit")
 
@@ -207,7 +261,7 @@ def _back_to_host(cpu: Cpu) -> None:
 
 
 def _save_int_ctl(cpu: Cpu, vmcb: Vmcb) -> None:
-    old = new = vmcb.int_ctl
+    old = new = IntCtl(vmcb.int_ctl)
     if cpu.on("R-VMEXIT-VIRQ"):
         new = new.replace(v_tpr=cpu.v_tpr, v_irq=cpu.v_irq)
         if cpu.v_gif_enable:

@@ -98,7 +98,7 @@ def int3(cpu: Cpu, next_rip: int) -> None:
     cpu.raise_event(event_word(EXCEPTION, 3), next_rip, soft=True)
 
 
-def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG002 - every system instruction is called alike
+def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG001 - every system instruction is called alike
     """IRETQ: pop and validate five quadwords; only a completed one ends NMI masking."""
     frame = cpu.r[4]
     try:
@@ -240,4 +240,3 @@ def _set_gif(cpu: Cpu, value: int) -> None:
     else:
         cpu.change("R-STGI" if value else "R-CLGI", "gif", value)
     cpu.attention = 1
-

@@ -151,8 +151,13 @@ LAYOUT: tuple[Field, ...] = (
     Field("intercept_cr", 0x000, 4, "CR intercepts", "intercepts[INTERCEPT_CR]", clean="intercepts"),
     Field("intercept_dr", 0x004, 4, "DR intercepts", "intercepts[INTERCEPT_DR]", clean="intercepts"),
     Field(
-        "intercept_exceptions", 0x008, 4, "exception intercepts", "intercepts[INTERCEPT_EXCEPTION]",
-        clean="intercepts", register=ExceptionIntercepts,
+        "intercept_exceptions",
+        0x008,
+        4,
+        "exception intercepts",
+        "intercepts[INTERCEPT_EXCEPTION]",
+        clean="intercepts",
+        register=ExceptionIntercepts,
     ),
     Field("intercept_3", 0x00C, 4, "intercept vector 3", "intercepts[INTERCEPT_WORD3]", HV, "intercepts", Intercept3),
     Field("intercept_4", 0x010, 4, "intercept vector 4", "intercepts[INTERCEPT_WORD4]", HV, "intercepts", Intercept4),
@@ -206,9 +211,23 @@ FIELDS: dict[str, Field] = {row.name: row for row in LAYOUT}
 
 # What the manual's tables give for the fields that this subject is about; a slip of the table is caught at import.
 _ANCHORS = {
-    "intercept_3": 0x00C, "intercept_4": 0x010, "asid": 0x058, "int_ctl": 0x060, "int_vector": 0x064,
-    "int_state": 0x068, "exit_code": 0x070, "exit_int_info": 0x088, "event_inj": 0x0A8, "clean": 0x0C0,
-    "next_rip": 0x0C8, "efer": 0x4D0, "rflags": 0x570, "rip": 0x578, "rsp": 0x5D8, "rax": 0x5F8, "cr2": 0x640,
+    "intercept_3": 0x00C,
+    "intercept_4": 0x010,
+    "asid": 0x058,
+    "int_ctl": 0x060,
+    "int_vector": 0x064,
+    "int_state": 0x068,
+    "exit_code": 0x070,
+    "exit_int_info": 0x088,
+    "event_inj": 0x0A8,
+    "clean": 0x0C0,
+    "next_rip": 0x0C8,
+    "efer": 0x4D0,
+    "rflags": 0x570,
+    "rip": 0x578,
+    "rsp": 0x5D8,
+    "rax": 0x5F8,
+    "cr2": 0x640,
 }
 
 
@@ -259,7 +278,7 @@ class Vmcb:
             raise ValueError(msg)
         self.store(name, value)
         if row.clean is not None:
-            self.clean = self.clean.replace(**{row.clean: 0})
+            self.store("clean", Clean(self.clean).replace(**{row.clean: 0}))
 
     def store(self, name: str, value: int) -> None:
         """Write a field as the processor does, without touching the clean bits."""
