@@ -6,10 +6,8 @@ opcode extension, ``+r`` a register in the opcode byte, ``ib id iq`` an immediat
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vnmi_lab.hw.operands import Operand, Reg, Seg
 
@@ -29,8 +27,7 @@ class Kind(Enum):
     FIXED = "implied by the opcode"
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """One operand of a row: its place, its size in bytes, and its value when the opcode implies it."""
 
     kind: Kind
@@ -62,8 +59,7 @@ SPECS: Final[dict[str, Spec]] = {
 """Operand words of the table. `vector` and `port` are ours (the manual says imm8)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One form of an instruction: the five columns of the table, then what the encoding column says."""
 
     encoding: str
@@ -88,22 +84,27 @@ class Row:
         return f"<{self.encoding}: {self.mnemonic} {self.operands}>"
 
 
+_HEX: Final = frozenset(f"{byte:02X}" for byte in range(256))
+"""How an opcode byte is written."""
+
+
 def make_row(encoding: str, mnemonic: str, operands: str, effect: Effect, intercept: int | None = None) -> Row:
     """Read one line of the table."""
-    specs = tuple(SPECS[word] for word in operands.split(", ") if word)
+    words = encoding.split()
+    specs = tuple([SPECS[word] for word in operands.split(", ") if word])
     sizes = [spec.size for spec in specs if spec.kind in {Kind.RM, Kind.REG, Kind.FIXED} and spec.size]
-    digit = re.search(r"/([0-7])", encoding)
+    slash = next((word[1] for word in words if word[0] == "/"), "")
     return Row(
         encoding=encoding,
         mnemonic=mnemonic,
         operands=operands,
         effect=effect,
         intercept=intercept,
-        opcode=bytes.fromhex("".join(re.findall(r"\b[0-9A-F]{2}\b", encoding))),
+        opcode=bytes([int(word, 16) for word in words if word in _HEX]),
         specs=specs,
-        rex_w="REX.W" in encoding,
-        modrm="/" in encoding,
-        digit=int(digit[1]) if digit else None,
-        plus_register="+r" in encoding,
+        rex_w="REX.W" in words,
+        modrm=slash != "",
+        digit=int(slash) if slash.isdigit() else None,
+        plus_register="+r" in words,
         width=sizes[0] if sizes else 8,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 M64: Final = (1 << 64) - 1
 MASK: Final = {size: (1 << 8 * size) - 1 for size in (1, 2, 4, 8)}
@@ -45,8 +45,7 @@ def fits_signed(value: int, bits: int) -> bool:
     return bits > 0 and -(1 << bits - 1) <= value < 1 << bits - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reg:
+class Reg(NamedTuple):
     """A general-purpose register, or the part of it that has a name of its own."""
 
     number: int
@@ -59,15 +58,13 @@ class Reg:
         return _HIGH[self.number] if self.high else NAMES[self.size][self.number]
 
 
-@dataclass(frozen=True, slots=True)
-class Seg:
+class Seg(NamedTuple):
     """A segment register."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Imm:
+class Imm(NamedTuple):
     """An immediate, extended to the operand size."""
 
     value: int
@@ -80,8 +77,7 @@ class Imm:
         return hexadecimal(signed if signed < 0 and fits_signed(signed, _SHORT_IMMEDIATE[self.size]) else self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where a relative jump goes, as a linear address."""
 
     address: int
@@ -92,7 +88,7 @@ class Target:
         return hex(self.address)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # no named tuple: `index` is a method of tuples
 class Mem:
     """A memory operand of 64-bit addressing; `size` is 0 where only the address counts (LEA, LIDT)."""
 

@@ -8,10 +8,8 @@ again:  mov qword [rbx+rcx*8-8], 10h   ; numbers: 16 0x10 10h 0b10000
 
 from __future__ import annotations
 
-import difflib
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vnmi_lab.hw.encode import UNSIZED
 from vnmi_lab.hw.operands import NAMES, REGISTERS, RIP, RSP, SIZE_WORDS, Mem, Reg, Seg
@@ -49,12 +47,13 @@ class AsmError(ValueError):
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """Suggest the nearest known word, or nothing."""
+    import difflib  # noqa: PLC0415 - only an error pays for it
+
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return f": did you mean '{near[0]}'?" if near else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word of the source and its place."""
 
     kind: str
@@ -67,8 +66,7 @@ class Token:
         return AsmError(self.line, self.column, problem)
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """A number plus multiples of names."""
 
     constant: int = 0
@@ -90,8 +88,7 @@ class Sum:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A memory operand whose displacement is still a sum; `relative` asks for RIP-relative addressing of an address."""
 
     mem: Mem
@@ -99,8 +96,7 @@ class Place:
     relative: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One operand as written."""
 
     value: Reg | Seg | Place | Sum | bytes
@@ -108,8 +104,7 @@ class Argument:
     token: Token
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """An instruction or a data directive."""
 
     mnemonic: str
@@ -118,8 +113,7 @@ class Statement:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """A name for the address of what follows."""
 
     token: Token
