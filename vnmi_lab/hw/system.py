@@ -105,7 +105,7 @@ def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG001 - every system instr
         rip, cs, flags, rsp, ss = _pop_frame(cpu, frame)
         _check_iret(cpu, rip, cs & 0xFFFF, ss & 0xFFFF)
     except Fault:
-        if cpu.switches.faulting_iret_unmasks or not cpu.on("R-IRET-FAULT"):
+        if not _has_virtual_nmis(cpu) and (cpu.switches.faulting_iret_unmasks or not cpu.on("R-IRET-FAULT")):
             _unmask(cpu)
         raise
     cpu.cs, cpu.ss = cs & 0xFFFF, ss & 0xFFFF
@@ -144,8 +144,12 @@ def _leave_frame(cpu: Cpu, frame: int) -> None:
             return
 
 
+def _has_virtual_nmis(cpu: Cpu) -> bool:
+    return bool(cpu.guest_mode and cpu.v_nmi_enable)
+
+
 def _unmask(cpu: Cpu) -> None:
-    for rule, field, new in ON_IRET[bool(cpu.guest_mode and cpu.v_nmi_enable)]:
+    for rule, field, new in ON_IRET[_has_virtual_nmis(cpu)]:
         cpu.change(rule, field, new)
 
 
