@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from vnmi_lab.guest import COUNTERS, STACK, Guest
+from vnmi_lab.guest import COUNTERS, HANDLER_SPAN, HANDLERS, IDT, STACK, Guest
 from vnmi_lab.hw.delivery import IF, TF, VALID
 from vnmi_lab.hw.events import Delivered, Event, VmExit
 from vnmi_lab.hw.svm import exit_name
@@ -57,7 +57,10 @@ def named(machine: Host | BareMetal, address: int) -> str:
     """Return the label at an address, or the label before it and the distance."""
     labels = {at: name for name, at in reversed(list(machine.guest.labels().items())) if "." not in name}
     before = [at for at in labels if at <= address]
-    if not before or address - max(before) >= 0x100:
+    if HANDLERS <= address < IDT and (not before or address - max(before) >= HANDLER_SPAN):
+        vector, distance = divmod(address - HANDLERS, HANDLER_SPAN)
+        return f"h{vector}" + (f"+{distance}" if distance else "")
+    if not before or address - max(before) >= HANDLER_SPAN:
         return f"{address:#x}"
     return labels[max(before)] + (f"+{address - max(before)}" if address > max(before) else "")
 
@@ -142,7 +145,7 @@ def _guest(main: str, handlers: tuple[tuple[int, str], ...], tail: str, ist: tup
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario under a host. ``handlers`` default to "count and return"; ``derived`` says so when no source does."""
+    """One scenario under a host; ``derived`` marks what no source states."""
 
     name: str
     main: str
@@ -175,12 +178,16 @@ def _carry_out(host: Host, words: tuple[object, ...]) -> str:
 
     ``("world", "nmi")`` while the guest runs: it arrives from outside, and the guest goes on.
     ``requeue``: the host injects again what EXITINTINFO says was interrupted, as KVM does.
+    ``("poke", address, value)`` writes guest memory, ``("cpu", field, value)`` the processor.
     """
     if words[0] == "world":
         host.cpu.arrive(str(words[1]))
         return host.finish(MARGIN).text
     if words[0] == "requeue":
         words = ("set", "event_inj", int(host.view.exit_int_info))
+    if words[0] == "cpu":
+        setattr(host.cpu, str(words[1]), words[2])
+        return "done"
     if words[0] == "poke":
         host.cpu.memory.write(int(str(words[1])), 8, int(str(words[2])))
         return "done"

@@ -199,13 +199,14 @@ SVM: tuple[Case, ...] = (
         "start: ud2",
         (
             ("icpt", "nmi"), ("icpt_exc", 14), ("icpt_exc", 6), ("inj", INJ_NMI), "run",
-            {"exit": "VMMCALL", "at": "h2+3", "ud": 0, "entered": [(2, "start")], "nmi_mask": 0}, "clgi", "hostnmi", {"nmis": 0}, "stgi", {"nmis": 1},
+            {"exit": "VMMCALL", "at": "h2+3", "ud": 0, "entered": [(2, "start")], "nmi_mask": 0}, "clgi", "hostnmi",
+            {"nmis": 0}, "stgi", {"nmis": 1},
         ),
         {2: "vmmcall\niretq"},
     ),
 )  # fmt: skip
 
-# --- apic.c: no hypervisor -----------------------------------------------------------------------------------------------
+# --- apic.c: no hypervisor
 
 STI_LOOP = """
     mov rcx, 6
@@ -271,7 +272,7 @@ APIC: tuple[Bare | Check, ...] = (
     }, derived=True),
 )  # fmt: skip
 
-# --- eventinj.c: the IDT or the stack is not in the nested page table -------------------------------------------------------
+# --- eventinj.c: the IDT or the stack is not in the nested page table
 
 NO_IDT, ALL_PAGES = ("absent", IDT), ("absent",)
 NESTED_ONCE = f"""
