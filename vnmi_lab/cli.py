@@ -127,6 +127,32 @@ def _conform(options: argparse.Namespace) -> int:
     return conform.main(options.files)
 
 
+def _diagram_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "svg"), default="text", help="text (default) or a picture")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to the terminal")
+
+
+def _diagram(options: argparse.Namespace) -> int:
+    from vnmi_lab.hw import diagram
+
+    drawn = diagram.svg() if options.format == "svg" else diagram.text()
+    if options.output is None:
+        print(drawn, end="")
+    else:
+        options.output.write_text(drawn, encoding="utf-8")
+    return 0
+
+
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from vnmi_lab import bench
+
+    return bench.main(as_json=options.json)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -142,6 +168,12 @@ COMMANDS = {
         "replay recorded traces; print the first difference of each failing case, then 'N passed, M failed'",
         _conform_arguments,
         _conform,
+    ),
+    "diagram": Command(
+        "the states of an NMI, drawn from the tables that the processor runs on", _diagram_arguments, _diagram
+    ),
+    "bench": Command(
+        "measure this project on this machine, against Unicorn where it is there", _bench_arguments, _bench
     ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }
