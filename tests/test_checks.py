@@ -1,0 +1,252 @@
+"""Every exercise with its good answer and its named wrong ones; every prediction against the machine."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vnmi_lab.checks import Exercise, Prediction, Result, lab01, lab02
+from vnmi_lab.checks.exercise import untouched
+from vnmi_lab.checks.prediction import lettered
+from vnmi_lab.checks.result import SHOWN, Outcome
+from vnmi_lab.machine import Stimulus
+
+MODULES = (lab01, lab02)
+EXERCISES = [exercise for module in MODULES for exercise in module.EXERCISES]
+PREDICTIONS = [prediction for module in MODULES for prediction in module.PREDICTIONS]
+WRONG = [pytest.param(e, w.code, w.message, id=f"{e.id}: {w.name}") for e in EXERCISES for w in e.wrong]
+
+
+def by_id(item: Exercise | Prediction) -> str:
+    return item.id
+
+
+def answer(exercise: Exercise, code: str) -> object:
+    names: dict[str, object] = {"Stimulus": Stimulus}
+    exec(code, names)  # noqa: S102  # what a learner's cell does
+    return names[exercise.variable]
+
+
+@pytest.fixture(autouse=True)
+def as_new() -> Iterator[None]:
+    yield
+    for exercise in EXERCISES:
+        exercise.reset()
+    for prediction in PREDICTIONS:
+        prediction.record.clear()
+
+
+# --- exercises ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_id)
+def test_the_good_answer_is_correct(exercise: Exercise) -> None:
+    result = exercise.check(answer(exercise, exercise.good))
+    assert result.outcome == "correct", result
+    assert result.ok
+    assert result.trace is not None
+    assert result.divergence is None
+
+
+@pytest.mark.parametrize(("exercise", "code", "message"), WRONG)
+def test_a_wrong_answer_gets_its_message(exercise: Exercise, code: str, message: str) -> None:
+    result = exercise.check(answer(exercise, code))
+    assert result.outcome == "incorrect"
+    assert result.message.startswith(message)
+    if result.divergence:
+        assert result.trace is not None
+        step = result.trace[result.divergence.step]
+        assert result.divergence.text == step.text
+        assert result.divergence.expected != result.divergence.actual
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_id)
+def test_an_exercise_names_enough_wrong_answers_with_a_divergence(exercise: Exercise) -> None:
+    results = [exercise.check(answer(exercise, wrong.code)) for wrong in exercise.wrong]
+    assert len(results) >= 3
+    assert any(result.divergence for result in results)
+    assert len({wrong.name for wrong in exercise.wrong}) == len(exercise.wrong)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_id)
+def test_what_a_learner_begins_with_is_not_attempted(exercise: Exercise) -> None:
+    for start in (answer(exercise, exercise.start), ..., None, "____"):
+        assert exercise.check(start).outcome == "not attempted"
+    assert exercise.check().outcome == "not attempted"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_id)
+@pytest.mark.parametrize("junk", [5, 2.5, "words", b"\x90", {"a": 1}, [], [object()], print, True], ids=repr)
+def test_junk_is_answered_and_never_raises(exercise: Exercise, junk: object) -> None:
+    result = exercise.check(junk)
+    assert result.outcome in ("incorrect", "raised")
+    assert result.message
+
+
+def test_hints_come_one_after_the_other_and_the_last_one_stays() -> None:
+    exercise = lab01.two_runs
+    assert [exercise.hint().title for _ in range(4)] == ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "Hint 3 of 3"]
+    assert exercise.hint(1).text == exercise.hints[0]
+    assert "solution()" in exercise.hint().text
+    assert "not 4" in exercise.hint(4).text
+    assert exercise.hints_used == 3
+    exercise.reset()
+    assert exercise.hints_used == 0
+    assert exercise.hint().title == "Hint 1 of 3"
+
+
+def test_the_solution_is_the_good_answer_and_reset_gives_back_the_cell() -> None:
+    assert lab02.nest.solution().code == lab02.nest.good
+    assert lab02.nest.reset().code == 'script = ["inj", "run", ...]\nlab.nest.check(script)'
+
+
+# --- the learner's own line ---------------------------------------------------------------
+
+RAISES = [
+    (lab01.two_runs, "stimuli = [Stimulus(at='hander', times=5)]", "did you mean 'handler'?", "Stimulus(at='hander'"),
+    (lab01.two_runs, "stimuli = (Stimulus(at=1 // x) for x in (0,))", "ZeroDivisionError", "line 1"),
+    (lab01.open_the_door, "my_handler = 'handler: nop\\n itn3\\n iretq'", "did you mean 'int3'?", "itn3"),
+    (lab01.open_the_door, "my_handler = 'times 300 nop'", "at most 256 fit", "times 300 nop"),
+    (lab02.nest, "script = ['inj', 'rum']", "did you mean 'run'?", "'rum'"),
+    (lab02.nest, "script = ['inj', ('set', 'event_ing', 1), 'run']", "event_inj", "('set', 'event_ing', 1)"),
+    (lab02.nest, "script = [('icpt', 'irte'), 'run']", "iret", "('icpt', 'irte')"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "code", "message", "line"), RAISES, ids=[row[3] for row in RAISES])
+def test_what_cannot_run_is_shown_in_their_own_line(exercise: Exercise, code: str, message: str, line: str) -> None:
+    result = exercise.check(answer(exercise, code))
+    assert result.outcome == "raised"
+    assert message in result.message
+    assert line in result.line
+    assert line in repr(result)
+
+
+def test_an_error_in_a_learners_file_shows_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "cell.py"
+    path.write_text("def lines():\n    yield 'inj'\n    yield 1 / 0\n")
+    names: dict[str, object] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)  # noqa: S102  # what a learner's cell does
+    lines = names["lines"]
+    assert callable(lines)
+    result = lab02.nest.check(lines())
+    assert (result.outcome, result.line) == ("raised", "line 3: yield 1 / 0")
+
+
+def test_a_mistake_of_the_package_is_not_blamed_on_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vnmi_lab.checks.lab02.scripted", lambda *_: json.loads.nothing)  # type: ignore[attr-defined]
+    monkeypatch.setattr("vnmi_lab.checks.exercise.PACKAGE", "")  # every file counts as the package's
+    with pytest.raises(AttributeError):
+        lab02.nest.check(["run"])
+
+
+def test_a_blank_anywhere_is_untouched() -> None:
+    assert untouched([1, (2, ...)])
+    assert untouched("a ____ b")
+    assert not untouched(["run"])
+    assert not untouched(0)
+
+
+# --- judged by what runs ---------------------------------------------------------------
+
+OTHER_GOOD = [
+    (lab01.two_runs, "stimuli = [Stimulus(at='work')] + [Stimulus(at='handler')] * 4"),
+    (lab01.two_runs, "stimuli = [Stimulus(at='start', times=4), Stimulus(at='done')]"),
+    (lab01.open_the_door, "my_handler = 'inc qword [rbx+16]\\n int 0x40\\n iretq'"),
+    (lab01.open_the_door, "my_handler = 'int3\\n iretq'"),
+    (lab02.nmi_word, "nmi_word = 0x80000202"),
+    (lab02.nmi_word, "nmi_word = 0x80000255"),
+    (lab02.nest, "script = [('inj', 0x80000200), 'mark', 'run', ('set', 'event_inj', 0x80000202), 'run', 'run']"),
+    (lab02.one_at_a_time, "script = ['run', 'inj', 'run', 'run', 'inj', 'run', 'run']"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "code"), OTHER_GOOD, ids=[code for _, code in OTHER_GOOD])
+def test_an_answer_is_judged_by_what_it_does(exercise: Exercise, code: str) -> None:
+    result = exercise.check(answer(exercise, code))
+    assert result.outcome == "correct", result
+
+
+# --- predictions ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS, ids=by_id)
+def test_the_machine_makes_exactly_one_option_true(prediction: Prediction) -> None:
+    values = [option.value for option in prediction.options]
+    assert len(set(values)) == len(values)
+    assert prediction.answer() in dict(lettered(prediction.options))
+    assert all(option.why for option in prediction.options)
+    trace = prediction.trace()
+    assert 0 <= prediction.until(trace) < len(trace) - 1
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS, ids=by_id)
+def test_choosing_says_right_or_wrong_and_skipping_is_never_right(prediction: Prediction) -> None:
+    true = prediction.answer()
+    said = [prediction.choose(letter.lower()).said for letter, _option in lettered(prediction.options)]
+    expected = ["right" if letter == true else "wrong" for letter, _option in lettered(prediction.options)]
+    assert said == expected
+    reveal = prediction.skip()
+    assert prediction.record == [*expected, "skipped"]
+    shown = reveal._repr_html_() + repr(reveal)
+    assert "Skipped" in shown
+    assert all(
+        html.escape(option.text) in html.unescape(shown) or option.text in shown for option in prediction.options
+    )
+
+
+def test_a_letter_that_is_no_option_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^choose one of A, B, C, not 'Q'$"):
+        lab01.second_nmi.choose("Q")
+    assert lab01.second_nmi.record == []
+
+
+def test_true_answers_are_not_all_in_one_place() -> None:
+    for module in MODULES:
+        assert len({prediction.answer() for prediction in module.PREDICTIONS}) >= 3
+
+
+# --- how it looks ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", list(SHOWN))
+def test_a_result_says_its_outcome_in_words_and_escapes_what_is_not_ours(outcome: Outcome) -> None:
+    evil = "<script>alert(1)</script> & `<b>`"
+    result = Result("lab01.<x>", outcome, evil, line=evil)
+    shown = result._repr_html_()
+    assert SHOWN[outcome][0] in shown
+    assert SHOWN[outcome][0] in repr(result)
+    assert 'role="status"' in shown
+    assert "<script" not in shown
+    assert "<b>" not in shown
+    assert re.search(r"var\(--jp-\w", shown)
+    assert not re.search(r"[:;](color|background):#", shown), "every colour is the theme's"
+
+
+def test_a_result_cannot_be_changed() -> None:
+    result = lab02.nmi_word.check(0)
+    with pytest.raises(AttributeError):
+        result.outcome = "correct"  # type: ignore[misc]
+
+
+def test_an_incorrect_result_reads_like_this() -> None:
+    assert repr(lab02.nmi_word.check(0x200)).splitlines() == [
+        "Incorrect: Nothing was injected: VMRUN found no valid event in this word.",
+        "  Step 1 (VMRUN): `EVENTINJ.V` expected 1, actual 0.",
+        "  A valid EVENTINJ is delivered before the guest's first instruction, whatever IF, the shadow or any",
+        "  mask say. [R-EVENTINJ; APM 15.20]",
+    ]
+
+
+def test_a_prediction_without_a_front_end_hides_its_answer_in_details() -> None:
+    shown = lab01.ten_more._repr_html_()
+    before, after = shown.split("<details>")
+    assert "Eleven times." in before
+    assert "the machine does this" not in before
+    assert "the machine does this" in after
+    assert "A. Once." in repr(lab01.ten_more)

@@ -1,0 +1,52 @@
+"""From what a learner wrote to a machine that runs it; what cannot run is named in the learner's own line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vnmi_lab.checks.exercise import LearnerError
+from vnmi_lab.guest import Guest
+from vnmi_lab.hw.asm import AsmError
+from vnmi_lab.machine import BareMetal, Host, Stimulus
+
+STEPS = 200
+"""Steps that an exercise may run: every right answer is far shorter, and an endless one is seen to be endless."""
+
+
+def guest_of(main: str, handlers: Mapping[int, str], answer: str, *, tail: str) -> Guest:
+    """Assemble a guest in which ``answer`` is the learner's part; ``LearnerError`` shows their line."""
+    try:
+        return Guest.of(main, handlers, tail=tail)
+    except AsmError as error:
+        line = answer.splitlines()[error.line - 1] if error.line <= len(answer.splitlines()) else ""
+        raise LearnerError(f"The assembler cannot read this: {_said(error)}", line.strip()) from error
+    except ValueError as error:
+        raise LearnerError(f"This is no guest: {_said(error)}", answer.strip().splitlines()[0]) from error
+
+
+def bare_metal(guest: Guest, stimuli: list[Stimulus]) -> BareMetal:
+    """Put a guest and the learner's stimuli on bare metal; ``LearnerError`` shows the stimulus that cannot be."""
+    for stimulus in stimuli:
+        try:
+            BareMetal(guest, [stimulus])
+        except ValueError as error:
+            raise LearnerError(f"Nothing can arrive there: {_said(error)}", repr(stimulus)) from error
+    return BareMetal(guest, stimuli)
+
+
+def scripted(guest: Guest, script: list[object]) -> Host:
+    """Let a host carry out the learner's script as far as it goes; ``LearnerError`` shows the line that it cannot."""
+    host = Host(guest)
+    for line in script:
+        name, *operands = line if isinstance(line, list | tuple) else (line,)
+        try:
+            host.do(str(name), *operands, budget=STEPS)
+        except (ValueError, AttributeError) as error:
+            raise LearnerError(f"The host cannot do this: {_said(error)}", repr(line)) from error
+    return host
+
+
+def _said(error: Exception) -> str:
+    """Return the error's text as the end of a sentence."""
+    text = str(error)
+    return text if text.endswith("?") else f"{text}."

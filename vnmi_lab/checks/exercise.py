@@ -1,0 +1,119 @@
+"""An exercise: a task, a judge that runs the machine, hints, one good answer and several named wrong ones."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vnmi_lab.checks.result import Outcome, Result, Verdict
+from vnmi_lab.checks.text import Note
+
+BLANK = "____"
+"""What stands in a text where the learner is to write."""
+
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+class LearnerError(Exception):
+    """The learner's answer cannot be run; ``line`` is the line of theirs that says why."""
+
+    def __init__(self, message: str, line: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A wrong answer that learners give, and how the message it must get begins."""
+
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(slots=True)
+class Exercise:
+    """``check`` an answer, ask for a ``hint``, see a ``solution``, or ``reset``.
+
+    ``start`` is the code a learner begins with, ``good`` and each of ``wrong`` stand in its place; all assign
+    ``variable``, which is what is checked.
+    """
+
+    id: str
+    task: str
+    variable: str
+    judge: Callable[[Any], Verdict]
+    hints: tuple[str, ...]
+    start: str
+    good: str
+    why: str
+    wrong: tuple[Wrong, ...]
+    hints_used: int = 0
+
+    def check(self, answer: object = ...) -> Result:
+        """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
+        if untouched(answer):
+            return Result(self.id, "not attempted", f"{self.task} Ask `hint()` if you would like one.")
+        try:
+            verdict = self.judge(answer)
+        except LearnerError as error:
+            return Result(self.id, "raised", str(error), error.line)
+        except Exception as error:
+            line = _learners_line(error.__traceback__)
+            if line is None:  # not theirs: a mistake of this package must not look like the learner's
+                raise
+            return Result(self.id, "raised", f"{type(error).__name__}: {error}", line)
+        outcome: Outcome = "correct" if verdict.ok else "incorrect"
+        return Result(self.id, outcome, verdict.message, "", verdict.divergence, verdict.trace)
+
+    def hint(self, number: int | None = None) -> Note:
+        """Return the next hint, or hint ``number`` (from 1); after the last one it stays."""
+        last = len(self.hints)
+        if number is None:
+            number = min(self.hints_used + 1, last)
+        if not 1 <= number <= last:
+            return Note("No such hint", f"This exercise has hints 1 to {last}, not {number!r}.")
+        self.hints_used = max(self.hints_used, number)
+        more = "" if number < last else " That was the last one; there is `solution()`."
+        return Note(f"Hint {number} of {last}", self.hints[number - 1] + more)
+
+    def solution(self) -> Note:
+        """Return one good answer and why it is good."""
+        return Note("One solution", self.why, self.good)
+
+    def reset(self) -> Note:
+        """Forget the hints used and return the code that the exercise began with."""
+        self.hints_used = 0
+        return Note("Reset", "The cell began like this:", f"{self.start}\n{self.call}")
+
+    @property
+    def call(self) -> str:
+        """The last line of the exercise's cell."""
+        return f"lab.{self.id.split('.')[-1]}.check({self.variable})"
+
+    def __repr__(self) -> str:
+        """Return what is to be done."""
+        return f"Exercise {self.id}: {self.task}"
+
+
+def untouched(answer: object) -> bool:
+    """Whether an answer still has ``...``, None or a blank in it."""
+    if isinstance(answer, str):
+        return BLANK in answer
+    if isinstance(answer, list | tuple):
+        return any(untouched(part) for part in answer)
+    return answer is None or answer is ...
+
+
+def _learners_line(traceback: TracebackType | None) -> str | None:
+    """Return the first line outside this package that an error went through."""
+    while traceback is not None:
+        path = traceback.tb_frame.f_code.co_filename
+        if not path.startswith(PACKAGE):
+            return f"line {traceback.tb_lineno}: {linecache.getline(path, traceback.tb_lineno).strip()}".rstrip(": ")
+        traceback = traceback.tb_next
+    return None
