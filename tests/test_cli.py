@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +184,20 @@ def test_conform_says_what_is_wrong_with_a_file(
     assert out == ""
     assert err.startswith(start)
     assert err.count("\n") == 1
+
+
+def test_diagram_draws_text_or_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["diagram"]) == 0
+    assert "IRET completes" in capsys.readouterr().out
+    assert cli.main(["diagram", "--format", "svg", "-o", str(tmp_path / "nmi.svg")]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "nmi.svg").read_text(encoding="utf-8").startswith("<svg ")
+
+
+def test_bench_prints_every_figure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from vnmi_lab import bench
+
+    figures = [bench.Figure(name="steps", value=2.0, unit="x", target="at least 1.5x", met=True)]
+    monkeypatch.setattr(bench, "measure", lambda: iter(figures))
+    assert cli.main(["bench", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"][0]["name"] == "steps"
