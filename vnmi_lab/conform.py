@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.guest import MAIN, STACK, Guest, count, default_handler, handler_address
 from vnmi_lab.hw.delivery import IF, TF, VALID
@@ -42,8 +41,7 @@ class CaseError(ValueError):
     """A case that cannot be replayed; the text says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """The first difference of one case: which record, which field, what was recorded and what we got."""
 
     scenario: str

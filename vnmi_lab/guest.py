@@ -7,7 +7,7 @@ people's emulators ran theirs. Code is given as assembly text or as bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.hw.asm import Program, assemble
 from vnmi_lab.hw.delivery import CODE_SELECTOR, INTERRUPT_GATE, WITH_ERROR, Gate
@@ -29,8 +29,7 @@ TAIL_LENGTH = 16
 LARGEST_MAIN = HANDLERS - MAIN - TAIL_LENGTH * len(VMMCALL)
 
 
-@dataclass(frozen=True, slots=True)
-class CodeLine:
+class CodeLine(NamedTuple):
     """One line of a guest's listing: where it stands, its bytes and text, a label before it, which program it is of."""
 
     address: int

@@ -30,8 +30,7 @@ BUDGET = 10_000
 SKIP = {0x81: 3, 0x78: 1}  # the host moves RIP over VMMCALL and HLT
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended: ``kind`` is "exit", "done", "waiting" (halted, nothing pending), "stopped" or "budget"."""
 
     kind: str
@@ -206,8 +205,7 @@ def _resolve(guest: Guest, at: int | str) -> int | None:
 # --- a host that follows a script -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What the host sees after a #VMEXIT ("exit") or on demand ("mark"), before it changes anything."""
 
     kind: str

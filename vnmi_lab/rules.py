@@ -11,6 +11,7 @@ Sources: ``APM`` is the AMD64 Architecture Programmer's Manual, volume 2, revisi
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 GRADES = {
     "APM": "text of the manual",
@@ -24,8 +25,7 @@ GRADES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule: a sentence, where it comes from, and its grade (a key of ``GRADES``)."""
 
     id: str
@@ -239,6 +239,12 @@ _ROWS = (
     ("R-CHECK-CR4", "CR4 must not have reserved bits.", "APM 15.5.1", "APM"),
     ("R-CHECK-CR3", "CR3 must not have reserved bits.", "APM 15.5.1", "APM"),
     ("R-CHECK-EFER", "EFER must not have reserved bits.", "APM 15.5.1", "APM"),
+    (
+        "R-CHECK-LONG",
+        "With EFER.LME and CR0.PG set, CR0.PE and CR4.PAE must be set, and CS.L and CS.D must not both be.",
+        "APM 15.5.1",
+        "APM",
+    ),
     ("R-CHECK-DR", "DR6 and DR7 must not have any of their upper 32 bits.", "APM 15.5.1", "APM"),
     (
         "R-CHECK-MAPS",

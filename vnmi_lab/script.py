@@ -6,8 +6,7 @@ Names and operands are those of ``tests/reference/README.md``; "set", "hostintr"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.guest import IDT
 from vnmi_lab.hw.bits import misspelt
@@ -26,8 +25,7 @@ INJECT_NMI = 0x80000200
 Action = tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One kind of script line: how many operands, what it does, how it reads."""
 
     least: int

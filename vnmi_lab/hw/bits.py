@@ -6,22 +6,21 @@ calls it, and who writes it, so a view or a dump never has to know.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 HW, HV, BOTH = "HW", "HV", "both"
 
 
 def misspelt(what: str, name: str, known: list[str], part: str = "field") -> str:
     """Return one line that says ``what`` has no ``part`` of that name, and which known name is nearest."""
+    import difflib  # noqa: PLC0415 - only an error pays for it
+
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"{what} has no {part} {name!r}; {hint}"
 
 
-@dataclass(frozen=True, slots=True)
-class Bits:
+class Bits(NamedTuple):
     """A field of a register: lowest bit, width, names in the manual and in KVM, and who writes it."""
 
     low: int

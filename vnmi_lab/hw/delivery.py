@@ -18,9 +18,8 @@ host and guest; ``v_nmi_pending`` and ``v_nmi_blocking``, which VMRUN loads from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,8 +74,7 @@ HOLDS: dict[str, Callable[[Cpu], object]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One candidate at a boundary: the field that says it is pending, what holds it, its intercept, what it changes."""
 
     name: str
@@ -220,8 +218,7 @@ def doubles(first: int, second: int) -> bool:
     return any(vector_of(first) in a and vector_of(second) in b for a, b in DOUBLE)
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """A 16-byte descriptor of the long-mode IDT (APM 4.8.4)."""
 
     offset: int

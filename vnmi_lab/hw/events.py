@@ -2,15 +2,15 @@
 
 A record says what happened and which rule made it happen (``vnmi_lab.rules``). Nobody listens here:
 the processor hands records to its ``sink`` when somebody asked for a trace, and otherwise makes none.
+They are named tuples, not dataclasses, because a dozen dataclasses take longer to import than all the rest of this.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """One field of the machine changed, by one rule."""
 
     rule: str
@@ -19,8 +19,7 @@ class Changed:
     new: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryWritten:
+class MemoryWritten(NamedTuple):
     """``size`` bytes at ``address`` changed from ``old`` to ``new``."""
 
     address: int
@@ -29,24 +28,21 @@ class MemoryWritten:
     new: int
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(NamedTuple):
     """An instruction retired; ``text`` is its Intel syntax."""
 
     address: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """The processor recognized an event: ``source`` is a row of ``delivery.SOURCES``."""
 
     rule: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """A handler was entered: the frame is at ``frame`` and returns to ``return_rip``."""
 
     rule: str
@@ -56,8 +52,7 @@ class Delivered:
     frame: int
 
 
-@dataclass(frozen=True, slots=True)
-class IretRetired:
+class IretRetired(NamedTuple):
     """An IRETQ completed; its frame was at ``frame``."""
 
     rule: str
@@ -65,8 +60,7 @@ class IretRetired:
     target: int
 
 
-@dataclass(frozen=True, slots=True)
-class Vmrun:
+class Vmrun(NamedTuple):
     """VMRUN entered the guest at ``rip``; ``event_inj`` as the VMCB held it."""
 
     rule: str
@@ -74,8 +68,7 @@ class Vmrun:
     event_inj: int
 
 
-@dataclass(frozen=True, slots=True)
-class VmExit:
+class VmExit(NamedTuple):
     """#VMEXIT at ``rip`` with the values written to EXITCODE, EXITINFO1, EXITINFO2 and EXITINTINFO."""
 
     rule: str
@@ -86,8 +79,7 @@ class VmExit:
     int_info: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """``source`` ("nmi", "intr", "smi", "init") arrived; ``coalesced`` when it merged into the one pending."""
 
     rule: str
@@ -95,16 +87,14 @@ class Arrived:
     coalesced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(NamedTuple):
     """The processor stopped for good: "shutdown" or "init"."""
 
     rule: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class HostDid:
+class HostDid(NamedTuple):
     """A line of the host's script was carried out."""
 
     rule: str

@@ -15,13 +15,13 @@ from vnmi_lab.hw import svm
 from vnmi_lab.hw.delivery import (
     DF_WORD,
     EXCEPTION,
+    HAS_ERROR,
     IF,
     INTERRUPT_GATE,
     NT,
     RF,
     TF,
     VM,
-    WITH_ERROR,
     Gate,
     doubles,
     event_word,
@@ -53,7 +53,7 @@ def raise_event(  # noqa: PLR0913 - what an event is, in words at every call
     cpu.delivered = True
     cpu.attention = 1
     if not (injected and "R-EVENTINJ-ICPT" not in cpu.off):
-        if intercepted(cpu, word, address):
+        if intercepted(cpu, word, address, return_rip if soft else 0):
             return
         _set_cr2(cpu, word, address)
     while True:
@@ -72,12 +72,15 @@ def raise_event(  # noqa: PLR0913 - what an event is, in words at every call
         return
 
 
-def intercepted(cpu: Cpu, word: int, address: int) -> bool:
-    """Exit if the event is an exception that the hypervisor intercepts; EXITINTINFO is the event before it."""
+def intercepted(cpu: Cpu, word: int, address: int, next_rip: int = 0) -> bool:
+    """Exit if the event is an exception that the hypervisor intercepts; EXITINTINFO is the event before it.
+
+    ``next_rip``: nRIP, which INT3 has and other exceptions have not (APM 15.7.1).
+    """
     if kind_of(word) != EXCEPTION or not cpu.intercept_exceptions >> vector_of(word) & 1 or not cpu.on("R-ICPT-EXC"):
         return False
     vector = vector_of(word)
-    svm.vmexit(cpu, 0x40 + vector, word >> 32, address if vector == PF_VECTOR else 0)
+    svm.vmexit(cpu, 0x40 + vector, word >> 32, address if vector == PF_VECTOR else 0, next_rip)
     return True
 
 
@@ -125,7 +128,7 @@ def _enter(cpu: Cpu, word: int, return_rip: int, *, soft: bool, fault: bool) -> 
         image = cpu.rflags | RF if fault and cpu.on("R-RF-FAULT") else cpu.rflags
         rsp = _push(cpu, rsp & ~15 & M64, (return_rip, cpu.cs, image, cpu.r[4], cpu.ss))
     frame = rsp
-    if vector in WITH_ERROR and kind_of(word) == EXCEPTION and cpu.on("R-FRAME-ERROR"):
+    if word & HAS_ERROR and kind_of(word) == EXCEPTION and cpu.on("R-FRAME-ERROR"):
         rsp = (rsp - 8) & M64
         cpu.write(rsp, 8, word >> 32)
     cpu.change(rule, "rsp", rsp)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vnmi_lab.hw.bits import Register
-from vnmi_lab.hw.delivery import EXCEPTION, IF, NMI, SOFT, VALID, kind_of, vector_of
+from vnmi_lab.hw.delivery import EXCEPTION, IF, NMI, SOFT, TF, VALID, kind_of, vector_of
 from vnmi_lab.hw.events import VmExit, Vmrun
 from vnmi_lab.hw.memory import M64, PAGE
 from vnmi_lab.hw.vmcb import FIELDS, LAYOUT, EventInj, IntCtl, Vmcb
@@ -128,6 +128,7 @@ HOST_SAVED = ("rip", "rsp", "rax", "rflags", "cs", "ss", "idt_base", "idt_limit"
 
 _EFER_KNOWN, _EFER_SVME, _LONG_MODE = 0xFD01, 1 << 12, 0x500
 _CR4_KNOWN = 0xF7FFFF
+_EFER_LME, _CR0_PG, _CR4_PAE, _CS_L_D = 1 << 8, 1 << 31, 1 << 5, 3 << 9
 _EXCEPTION_VECTORS = frozenset({0, 1, 3, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17, 18, 19, 21})  # 4 and 5 not in 64-bit mode
 
 
@@ -145,6 +146,12 @@ CHECKS: tuple[tuple[str, Callable[[Callable[[str], int]], object]], ...] = (
     ("R-CHECK-CR3", lambda read: read("cr3") >> 52),
     ("R-CHECK-CR4", lambda read: read("cr4") & ~_CR4_KNOWN),
     ("R-CHECK-EFER", lambda read: read("efer") & ~_EFER_KNOWN),
+    (
+        "R-CHECK-LONG",
+        lambda read: read("efer") & _EFER_LME
+        and read("cr0") & _CR0_PG
+        and (not read("cr0") & 1 or not read("cr4") & _CR4_PAE or read("cs_attrib") & _CS_L_D == _CS_L_D),
+    ),
     ("R-CHECK-DR", lambda read: read("dr6") >> 32 or read("dr7") >> 32),
     ("R-CHECK-MAPS", lambda read: max(read("iopm_base_pa") + 3 * PAGE, read("msrpm_base_pa") + 2 * PAGE) > 1 << 52),
     (
@@ -180,7 +187,6 @@ def vmrun(cpu: Cpu, pa: int) -> None:
         return int.from_bytes(page[row.offset : row.offset + row.size], "little")
 
     cpu.vmcb_pa = pa
-    cpu.host = tuple(getattr(cpu, name) for name in HOST_SAVED)
     wrong = failed_check(read, cpu.off)
     if wrong is not None:
         cpu.emit(VmExit(wrong, read("rip"), INVALID, 0, 0, 0))
@@ -188,6 +194,7 @@ def vmrun(cpu: Cpu, pa: int) -> None:
         cpu.change("R-VMEXIT-GIF", "gif", 0)
         return
     cpu.emit(Vmrun("R-VMRUN", read("rip"), read("event_inj")))
+    cpu.host = tuple(getattr(cpu, name) for name in HOST_SAVED)
     cpu.host_if = cpu.rflags & IF
     cpu.guest_mode = 1
     cpu.intercepts = read("intercept_3") | read("intercept_4") << 32
@@ -257,6 +264,8 @@ def _back_to_host(cpu: Cpu) -> None:
     cpu.host_if = 0
     cpu.guest_mode = 0
     cpu.change("R-VMEXIT-GIF", "gif", 0)
+    if cpu.rflags & TF:  # the host single-steps: VMRUN completes now (APM 15.5.1)
+        cpu.change("R-TF-TRAP", "trap", 1)
     cpu.end_guest()
 
 

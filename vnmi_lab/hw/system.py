@@ -89,12 +89,14 @@ def popfq(cpu: Cpu, next_rip: int) -> None:
 
 
 def int_n(cpu: Cpu, next_rip: int, vector: int) -> None:
-    """INT n: a software interrupt, RIP at the instruction until the handler is entered."""
+    """INT n: a software interrupt; RIP and the shadow stay as they are until the handler is entered."""
+    cpu.shadow = cpu.shadow_before
     cpu.raise_event(event_word(SOFT, vector), next_rip, soft=True)
 
 
 def int3(cpu: Cpu, next_rip: int) -> None:
     """INT3: a trap-like exception whose gate must allow CPL."""
+    cpu.shadow = cpu.shadow_before
     cpu.raise_event(event_word(EXCEPTION, 3), next_rip, soft=True)
 
 

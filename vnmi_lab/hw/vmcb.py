@@ -7,8 +7,7 @@ import like KVM's ``__unused_size_checks()``. Setting a field clears the clean b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.hw.bits import BOTH, HV, HW, Bits, Register, misspelt
 from vnmi_lab.hw.memory import PAGE, Memory
@@ -132,8 +131,7 @@ class Plain(Register):
     """A field whose bits have no names here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One row of the layout: where a field stands, what it is called, who writes it, which clean bit covers it."""
 
     name: str
@@ -316,8 +314,7 @@ def _dump_lines(vmcb: Vmcb) -> Iterator[str]:
         yield f"{row.offset:03x}h {row.name:<20} {value:#0{2 * row.size + 2}x}  {bits}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One field, or one named bit of a field ("int_ctl.v_nmi_pending"), that differs between two VMCBs."""
 
     field: str
