@@ -182,7 +182,12 @@ _ROWS = (
         "APM 8.9.3; traces",
         "APM",
     ),
-    ("R-FRAME-ERROR", "Exceptions that have an error code push it last.", "APM 8.9.3", "APM"),
+    (
+        "R-FRAME-ERROR",
+        "Exceptions that have an error code push it last; an injected one pushes one when EVENTINJ.EV says so.",
+        "APM 8.9.3, 15.20",
+        "APM",
+    ),
     ("R-GATE-IF", "An interrupt gate clears RFLAGS.IF, a trap gate leaves it.", "APM 8.7.3", "APM"),
     ("R-ENTER", "The processor continues at the gate's handler.", "APM 8.9", "APM"),
     ("R-CR2", "A page fault that is delivered puts its address in CR2.", "APM 8.2.15", "APM"),

@@ -148,9 +148,11 @@ CHECKS: tuple[tuple[str, Callable[[Callable[[str], int]], object]], ...] = (
     ("R-CHECK-EFER", lambda read: read("efer") & ~_EFER_KNOWN),
     (
         "R-CHECK-LONG",
-        lambda read: read("efer") & _EFER_LME
-        and read("cr0") & _CR0_PG
-        and (not read("cr0") & 1 or not read("cr4") & _CR4_PAE or read("cs_attrib") & _CS_L_D == _CS_L_D),
+        lambda read: (
+            read("efer") & _EFER_LME
+            and read("cr0") & _CR0_PG
+            and (not read("cr0") & 1 or not read("cr4") & _CR4_PAE or read("cs_attrib") & _CS_L_D == _CS_L_D)
+        ),
     ),
     ("R-CHECK-DR", lambda read: read("dr6") >> 32 or read("dr7") >> 32),
     ("R-CHECK-MAPS", lambda read: max(read("iopm_base_pa") + 3 * PAGE, read("msrpm_base_pa") + 2 * PAGE) > 1 << 52),
