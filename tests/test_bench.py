@@ -7,6 +7,7 @@ import json
 import pytest
 
 from vnmi_lab import bench
+from vnmi_lab.machine import BareMetal
 
 
 def test_figures_are_positive_and_a_target_has_a_verdict(
@@ -23,7 +24,7 @@ def test_figures_are_positive_and_a_target_has_a_verdict(
 
 
 def test_both_guests_do_what_their_names_say() -> None:
-    loop, heavy = (bench.BareMetal(guest) for guest in bench.GUESTS.values())
+    loop, heavy = (BareMetal(guest) for guest in bench.GUESTS.values())
     assert loop.advance(1000) == heavy.advance(1000) == 1000
     assert loop.cpu.frames == ()
     counter = heavy.cpu.memory.read(0x340010, 8)
