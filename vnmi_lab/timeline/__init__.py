@@ -1,0 +1,11 @@
+"""A trace as lanes in time: one payload, and the still picture and table made from it.
+
+The player (``assets/player.js``) animates the same payload in a browser.
+"""
+
+from vnmi_lab.timeline.build import Payload, TraceLike, build, shown, state_at
+from vnmi_lab.timeline.palette import asset, palette
+from vnmi_lab.timeline.still import html, summary, table
+from vnmi_lab.timeline.svg import svg
+
+__all__ = ["Payload", "TraceLike", "asset", "build", "html", "palette", "shown", "state_at", "summary", "svg", "table"]

@@ -1,0 +1,125 @@
+"""From a trace to its payload: one JSON-able value that the player, the picture and the table all read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from vnmi_lab.timeline import lanes
+from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put
+from vnmi_lab.timeline.fields import FIELDS, FLAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vnmi_lab.guest import CodeLine
+    from vnmi_lab.rules import Rule
+    from vnmi_lab.trace import Step
+
+VERSION = 1
+
+Payload: TypeAlias = dict[str, Any]
+"""The keys of version 1 are those ``build`` writes, in this order.
+
+``version``, ``title`` and ``steps``; ``kinds``, one a step; ``text`` and ``sentence``, one a step, pointing into
+``words``; ``columns`` (see ``columns.py``) of ``world``, ``row``, ``owner`` and ``at``, which is RIP where the step
+began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
+``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
+the changes name; ``events``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links`` (see
+``lanes.py``); ``visible_until``.
+"""
+
+
+class TraceLike(Protocol):
+    """A finished run: steps, the guest's code, and the rules its changes name."""
+
+    @property
+    def title(self) -> str:
+        """What the run is about."""
+
+    @property
+    def code(self) -> Sequence[CodeLine]:
+        """The guest's disassembly."""
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Rules by id."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Step: ...
+
+
+def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
+    """Give the payload of a trace; steps after ``visible_until`` are not drawn until it is lifted."""
+    steps = [trace[index] for index in range(len(trace))]
+    if not steps:
+        raise ValueError("a timeline needs at least one step; this trace has none")
+    words = Words()
+    state = {key: column(step.state.get(key) for step in steps) for key in _keys(steps)}
+    row, owner = lanes.rows(steps, {line.address: line.where for line in trace.code})
+    changes = [[n, c.rule, c.field, plain(c.old), plain(c.new)] for n, step in enumerate(steps) for c in step.changes]
+    payload = {
+        "version": VERSION,
+        "title": trace.title,
+        "steps": len(steps),
+        "kinds": [step.kind for step in steps],
+        "text": [words(step.text) for step in steps],
+        "sentence": [words(step.sentence) for step in steps],
+        "words": words.table,
+        "columns": {
+            "world": column(s.world for s in steps),
+            "at": column(s.rip for s in steps),
+            "row": row,
+            "owner": owner,
+        },
+        "state": state,
+        "fields": [[f.key, f.group, f.form, f.note] for f in FIELDS if f.key in state],
+        "flags": [list(flag) for flag in FLAGS],
+        "changes": changes,
+        "stack": _stack(steps),
+        "code": [[plain(c.address), c.raw.hex(" "), c.text, c.label, c.where] for c in trace.code],
+        "rules": _rules(trace, {change.rule for step in steps for change in step.changes}),
+        "events": lanes.events(steps),
+        "marks": lanes.marks(steps),
+        "crossings": lanes.crossings(steps),
+        "worlds": lanes.worlds(steps),
+        "handlers": lanes.handlers(state.get("handler_depth", []), len(steps)),
+        "waves": lanes.waves(state),
+        "links": lanes.Links().walk(state, [step.kind for step in steps]),
+    }
+    return payload | {"visible_until": visible_until}
+
+
+def shown(payload: Payload, until: int | None = None) -> int:
+    """Give how many steps may be drawn: all of them, or those up to the one that is still to be predicted."""
+    limit = payload["visible_until"] if until is None else until
+    return int(payload["steps"] if limit is None else max(1, min(payload["steps"], limit + 1)))
+
+
+def state_at(payload: Payload, step: int) -> dict[str, Any]:
+    """Give the state after a step, as the player shows it."""
+    return {key: at(flat, step) for key, flat in payload["state"].items()}
+
+
+def _keys(steps: Sequence[Step]) -> list[str]:
+    return list(dict.fromkeys(key for step in steps for key in step.state))
+
+
+def _rules(trace: TraceLike, used: set[str]) -> dict[str, list[str]]:
+    known = (trace.rules[name] for name in sorted(used) if name in trace.rules)
+    return {rule.id: [rule.sentence, rule.source, rule.grade] for rule in known}
+
+
+def _stack(steps: Sequence[Step]) -> dict[str, Any]:
+    """Write the top of the stack as columns: its address, its height, and each word and note by address."""
+    base: Column = []
+    height: Column = []
+    words: dict[str, Column] = {}
+    notes: dict[str, Column] = {}
+    for index, step in enumerate(steps):
+        put(base, index, step.stack[0][0] if step.stack else 0)
+        put(height, index, len(step.stack))
+        for address, value, note in step.stack:
+            put(words.setdefault(str(address), []), index, value)
+            if note or str(address) in notes:
+                put(notes.setdefault(str(address), []), index, note)
+    return {"base": base, "height": height, "words": words, "notes": notes}

@@ -1,0 +1,113 @@
+"""What each field of a state is called, how it is written, and which of them are drawn as lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field as the panels show it: ``note`` is the other name, the bit number or the unit."""
+
+    key: str
+    group: str
+    form: str
+    note: str = ""
+
+
+NMI, INTERRUPTS, VMCB, REGISTERS = "NMI", "Interrupts", "VMCB", "Registers"
+
+FIELDS = (
+    Field("rip", REGISTERS, "address"),
+    Field("rsp", REGISTERS, "address"),
+    Field("rflags", REGISTERS, "flags"),
+    *(Field(name, REGISTERS, "register") for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp")),
+    *(Field(f"r{n}", REGISTERS, "register") for n in range(8, 16)),
+    Field("nmi_mask", NMI, "bit", "physical mask"),
+    Field("nmi_latch", NMI, "bit", "physical, one deep"),
+    Field("handler_depth", NMI, "count", "NMI handlers entered and not left"),
+    Field("host_nmi", NMI, "bit", "NMI waiting for the host"),
+    Field("IF", INTERRUPTS, "bit", "RFLAGS bit 9"),
+    Field("TF", INTERRUPTS, "bit", "RFLAGS bit 8"),
+    Field("gif", INTERRUPTS, "bit", "global interrupt flag"),
+    Field("shadow", INTERRUPTS, "shadow", "interrupt shadow"),
+    Field("halted", INTERRUPTS, "bit", "waiting in HLT"),
+    Field("guest_mode", INTERRUPTS, "bit", "running a guest"),
+    Field("int_ctl", VMCB, "vmcb", "060h"),
+    Field("v_irq", VMCB, "bit", "bit 8, V_IRQ"),
+    Field("v_nmi_pending", VMCB, "bit", "bit 11, V_NMI"),
+    Field("v_nmi_blocking", VMCB, "bit", "bit 12, V_NMI_MASK"),
+    Field("v_nmi_enable", VMCB, "bit", "bit 26, V_NMI_ENABLE"),
+    Field("live_v_nmi_pending", VMCB, "bit", "V_NMI inside the processor"),
+    Field("live_v_nmi_blocking", VMCB, "bit", "V_NMI_MASK inside the processor"),
+    Field("int_state", VMCB, "vmcb", "068h"),
+    Field("exit_code", VMCB, "vmcb", "070h, EXITCODE"),
+    Field("exit_int_info", VMCB, "vmcb", "088h, EXITINTINFO"),
+    Field("event_inj", VMCB, "vmcb", "0A8h, EVENTINJ"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """A field drawn as a digital wave: ``high`` is the word written in its high part.
+
+    ``show`` says when it is drawn unasked: "always", "set" (it is 1 at some step) or "moves" (it changes).
+    """
+
+    key: str
+    detail: str
+    high: str
+    style: str
+    show: str
+
+
+WAVES = (
+    Wave("nmi_mask", "physical mask", "masked", "mask", "always"),
+    Wave("nmi_latch", "physical, one deep", "pending", "pend", "always"),
+    Wave("event_inj", "EVENTINJ, 0A8h", "", "bus", "set"),
+    Wave("v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
+    Wave("v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),
+    Wave("v_nmi_blocking", "V_NMI_MASK, bit 12", "blocking", "mask", "set"),
+    Wave("live_v_nmi_pending", "in the processor", "pending", "pend", "moves"),
+    Wave("live_v_nmi_blocking", "in the processor", "blocking", "mask", "moves"),
+    Wave("v_irq", "V_IRQ, bit 8", "pending", "plain", "set"),
+    Wave("IF", "RFLAGS bit 9", "on", "plain", "moves"),
+    Wave("gif", "global interrupt flag", "on", "plain", "moves"),
+    Wave("shadow", "interrupt shadow", "", "shadow", "moves"),
+)
+
+SHADOWS = ("none", "STI", "MOV SS")
+"""What an interrupt shadow comes from, by the number a state holds."""
+
+EVENT_VALID = 1 << 31
+"""EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
+
+
+def written(form: str, value: object) -> str:
+    """Write a value the way its form asks: APM hex for VMCB fields, 0x for addresses and registers."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if form == "shadow" and isinstance(value, int) and value in range(len(SHADOWS)):
+        return SHADOWS[value]
+    if form == "vmcb":
+        return f"{value:X}h"
+    if form in {"address", "register", "flags"}:
+        return f"{value:#x}"
+    return str(value)
+
+
+FLAGS = (
+    ("CF", 0),
+    ("PF", 2),
+    ("AF", 4),
+    ("ZF", 6),
+    ("SF", 7),
+    ("TF", 8),
+    ("IF", 9),
+    ("DF", 10),
+    ("OF", 11),
+    ("RF", 16),
+)
+"""The flags of RFLAGS that the panels name, with their bits (APM vol. 1, 3.1.4)."""

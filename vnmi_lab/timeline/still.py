@@ -1,0 +1,57 @@
+"""The timeline without a browser's help: one sentence, and an HTML table beside the picture."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from html import escape
+from typing import TYPE_CHECKING
+
+from vnmi_lab.timeline.build import shown
+from vnmi_lab.timeline.columns import at
+from vnmi_lab.timeline.fields import written
+from vnmi_lab.timeline.svg import kept, svg
+
+if TYPE_CHECKING:
+    from vnmi_lab.timeline.build import Payload
+
+
+def summary(payload: Payload) -> str:
+    """Say in one line what a timeline shows."""
+    count = shown(payload)
+    inside = [step for step in range(count) if payload["kinds"][step] == "deliver"]
+    runs = sum(first < count for first, *_ in payload["handlers"])
+    exits = sum(step < count and way == "up" for step, way, _ in payload["crossings"])
+    parts = [f"{count:,} steps", f"{len(inside)} events taken", f"{runs} runs of the NMI handler"]
+    if payload["crossings"]:
+        parts.append(f"{exits} #VMEXIT")
+    return f"Timeline: {payload['title']} ({', '.join(parts)})"
+
+
+def table(payload: Payload) -> str:
+    """Give the steps as an HTML table: what happened, the waves after it, and what changed by which rule."""
+    forms = {key: form for key, _, form, _ in payload["fields"]}
+    waves = [wave["key"] for wave in payload["waves"] if not wave["quiet"]]
+    changes: dict[int, list[str]] = {}
+    for step, rule, field, old, new in payload["changes"]:
+        form = forms.get(field, "")
+        changes.setdefault(step, []).append(f"{field} {written(form, old)} → {written(form, new)} ({rule})")
+    head = "".join(
+        f'<th scope="col">{escape(name)}</th>' for name in ("step", "what", "world", "rip", *waves, "changed")
+    )
+    rows = []
+    for step in kept(payload):
+        cells = [payload["words"][payload["text"][step]], at(payload["columns"]["world"], step)]
+        cells.append(written("address", at(payload["columns"]["at"], step)))
+        cells += [written(forms.get(key, ""), at(payload["state"][key], step)) for key in waves]
+        cells.append("; ".join(changes.get(step, [])))
+        rows.append(f'<tr><th scope="row">{step}</th>{"".join(f"<td>{escape(str(cell))}</td>" for cell in cells)}</tr>')
+    caption = f"<caption>{escape(payload['title'])}</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def html(payload: Payload, cursor: int | None = None) -> str:
+    """Give picture and table as HTML for pages that run no script and strip what they do not trust."""
+    picture = b64encode(svg(payload, cursor).encode()).decode()
+    said = escape(summary(payload))
+    image = f'<img alt="{said}" src="data:image/svg+xml;base64,{picture}">'
+    return f"<figure>{image}<details><summary>The steps as a table</summary>{table(payload)}</details></figure>"

@@ -1,0 +1,287 @@
+"""The still picture: the lanes of a payload as one SVG that carries its own colours, for light and dark pages."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from vnmi_lab.timeline.build import shown
+from vnmi_lab.timeline.columns import at, number, runs
+from vnmi_lab.timeline.fields import written
+from vnmi_lab.timeline.palette import STYLES, palette
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vnmi_lab.timeline.build import Payload
+
+MOST = 500
+"""A picture draws at most this many steps; of a longer run, its events first."""
+
+GUTTER, WIDTH, TOP, RULER, CELL, STRIP, WAVE, ROW = 148, 1000, 36, 24, 24, 14, 34, 42
+CELLS = {"exec", "deliver", "idle", "stop"}
+ROWS = ("main", "handler", "handler in handler")
+WORLDS = {"bare": "bare metal: no hypervisor"}
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def kept(payload: Payload, most: int = MOST) -> list[int]:
+    """Give the steps a still view shows: all, or for a long run its events and as many others as there is room for."""
+    count = shown(payload)
+    if count <= most:
+        return list(range(count))
+    events = [step for step in payload["events"] if step < count][:most]
+    rest = (step for step in range(count) if step not in set(events))
+    return sorted(events + [step for step, _ in zip(rest, range(most - len(events)), strict=False)])
+
+
+class _Sheet:
+    """An SVG in the making; ``x`` turns a step into a place."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.p = payload
+        self.steps = kept(payload)
+        self.end = self.steps[-1] + 1
+        self.col = max(1.6, min(56.0, (WIDTH - GUTTER) / len(self.steps)))
+        self.right = GUTTER + self.col * len(self.steps)
+        self.parts: list[str] = []
+        self.y = TOP
+
+    def x(self, step: float) -> float:
+        whole = int(step)
+        return round(GUTTER + (bisect_left(self.steps, whole) + min(step - whole, 1)) * self.col, 1)
+
+    def add(self, tag: str, classes: str, body: str = "", /, **attributes: object) -> None:
+        said = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
+        self.parts.append(f'<{tag} class="{classes}"{said}{f">{body}</{tag}>" if body else "/>"}')
+
+    def text(self, x: float, y: float, text: str, classes: str = "", anchor: str = "start") -> None:
+        self.add("text", classes, escape(_NO_XML.sub("", text)), x=x, y=y, text_anchor=anchor)
+
+    def label(self, x: float, y: float, room: float, texts: Sequence[str], classes: str, anchor: str = "start") -> None:
+        """Write the first of some texts that fits."""
+        text = next((text for text in texts if len(text) * 6.4 + 6 <= room), None)
+        if text:
+            self.text(x, y, text, classes, anchor)
+
+    def box(self, x: float, y: float, width: float, height: float, classes: str) -> None:
+        self.add("rect", classes, x=x, y=y, width=round(max(1, width), 1), height=height, rx=3)
+
+    def path(self, d: str, classes: str) -> None:
+        self.add("path", classes, d=d)
+
+    def name(self, y: float, text: str, detail: str = "") -> None:
+        self.text(16, y, text, "code" if detail else "name")
+        if detail:
+            self.text(16, y + 13, detail, "detail")
+
+    def lane(self, height: int) -> int:
+        """Open a lane, ruled off from the one above, and give its top."""
+        top, self.y = self.y, self.y + height
+        self.path(f"M0 {top + 0.5}H{self.right + 12}", "grid")
+        return top
+
+
+def svg(payload: Payload, cursor: int | None = None) -> str:
+    """Draw a payload as one SVG of at most ``MOST`` steps, with a playhead at ``cursor`` if there is one."""
+    sheet = _Sheet(payload)
+    tops: dict[str, int] = {}
+    for draw in (_ruler, _outside, _world, _code):
+        draw(sheet, tops)
+    for wave in payload["waves"]:
+        if not wave["quiet"]:
+            tops[wave["key"]] = sheet.y
+            (_bus if wave["style"] in {"bus", "shadow"} else _wave)(sheet, wave)
+    _links(sheet, tops)
+    if cursor is not None:
+        _playhead(sheet, max(0, min(sheet.end - 1, cursor)))
+    return _document(sheet)
+
+
+def _document(sheet: _Sheet) -> str:
+    width, height = round(sheet.right + 13), sheet.y + 9
+    title = escape(_NO_XML.sub("", sheet.p["title"]))
+    left = sheet.p["steps"] - len(sheet.steps)
+    note = f"{len(sheet.steps):,} of {sheet.p['steps']:,} steps" if left else f"{len(sheet.steps)} steps"
+    head = f'<text class="title" x="16" y="23">{title}</text>'
+    head += f'<text class="detail" x="{width - 16}" y="23" text-anchor="end">{note}</text>'
+    card = f'<rect class="card" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{title}"'
+    body = "".join(sheet.parts)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_style()}</style>{card}{head}{body}</svg>'
+
+
+_LOOK = """text{font:10.5px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:var(--muted)}
+.title{font:600 14px system-ui,"DejaVu Sans",sans-serif;fill:var(--ink)}
+.name{font:12px system-ui,"DejaVu Sans",sans-serif;fill:var(--ink)}
+.code{font-size:11.5px;fill:var(--ink)}.detail,.soft{font-family:system-ui,"DejaVu Sans",sans-serif;font-size:10px}
+.card{fill:var(--bg);stroke:var(--line)}.grid{stroke:var(--line)}
+.rest{stroke:var(--edge);stroke-dasharray:1 4}.said{fill:var(--ink)}
+.arrow{stroke:var(--ink);stroke-width:1.5;fill:none}.tip{fill:var(--ink)}.box{fill:var(--f);stroke:var(--e)}.solid{fill:var(--e);stroke:var(--e)}
+.fill{fill:var(--f)}.low{stroke:var(--edge);stroke-width:1.25;fill:none}.high{stroke:var(--e);stroke-width:1.75;fill:none;stroke-linejoin:round}
+.hatch{stroke:var(--e);stroke-width:.75;stroke-opacity:.35;fill:none}.ink{fill:var(--i)}.on{fill:var(--bg);font-weight:600}
+.link{stroke:var(--accent);stroke-width:1.25;stroke-dasharray:3 3;fill:none}.link-tip{fill:var(--accent)}
+.head{fill:var(--ink);fill-opacity:.06;stroke:var(--ink);stroke-width:1.5}"""
+
+
+def _style() -> str:
+    owners = "".join(
+        f".{name}{{--f:var(--{hue}-fill);--e:var(--{hue}-edge);--i:var(--{hue}-ink)}}" for name, hue in STYLES.items()
+    )
+    light, dark = (
+        ";".join(f"--{name}:{value}" for name, value in palette(theme).items()) for theme in ("light", "dark")
+    )
+    return f"svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}{_LOOK}{owners}".replace("\n", "")
+
+
+# --- lanes, top to bottom ---------------------------------------------------------------------------------------------
+
+
+def _ruler(sheet: _Sheet, _tops: dict[str, int]) -> None:
+    top = sheet.lane(RULER)
+    sheet.name(top + 16, "step")
+    every = next((n for n in (1, 2, 5, 10, 20, 50, 100) if n * sheet.col >= 30), 200)  # noqa: PLR2004 - px of a number
+    for step in sheet.steps[::every]:
+        sheet.text(sheet.x(step + 0.5), top + 16, str(step), "", "middle")
+
+
+def _outside(sheet: _Sheet, tops: dict[str, int]) -> None:
+    marks = [mark for mark in sheet.p["marks"] if mark[0] < sheet.end]
+    if not marks:
+        return
+    top = tops["outside"] = sheet.lane(40)
+    sheet.name(top + 24, "outside")
+    ends = [*(sheet.x(mark[0] + 0.5) for mark in marks[1:]), sheet.right + 12]
+    for (step, style, text), end in zip(marks, ends, strict=True):
+        x = sheet.x(step + 0.5)
+        host = style == "host"
+        shape = f"M{x - 4} {top + 16}h8v8h-8z" if host else f"M{x} {top + 12}v14M{x - 4.5} {top + 22}l4.5 6 4.5 -6z"
+        sheet.path(shape, f"{_known(style)} solid")
+        sheet.label(
+            x + 9, top + 24, end - x - 14, [text, text.split(" ")[0]], "said" if host else f"{_known(style)} ink"
+        )
+
+
+def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
+    bands = [band for band in sheet.p["worlds"] if band[0] < sheet.end]
+    bare = not sheet.p["crossings"] and len(bands) == 1
+    top = tops["world"] = sheet.lane(36 if bare else 84)
+    high, low = top + 8, top + (8 if bare else 60)
+    for y, text in ((high, "world"),) if bare else ((high, "host"), (low, "guest")):
+        sheet.name(y + 13, text)
+    for first, end, world in bands:
+        x, y = sheet.x(first), low if world == "guest" else high
+        width = min(sheet.x(end), sheet.right) - x
+        sheet.box(x + 0.5, y + 0.5, width - 1, 17, f"{_known(world)} box")
+        sheet.label(x + 8, y + 13, width - 8, [WORLDS.get(world, world)], f"{_known(world)} ink soft")
+    crossings = [crossing for crossing in sheet.p["crossings"] if crossing[0] < sheet.end]
+    ends = [*(sheet.x(crossing[0] + 0.5) for crossing in crossings[1:]), sheet.right + 12]
+    for (step, way, text), end in zip(crossings, ends[: len(crossings)], strict=True):
+        x = sheet.x(step + 0.5)
+        tail, head, tip = (high + 20, low - 3, -5) if way == "down" else (low - 2, high + 21, 5)
+        sheet.path(f"M{x} {tail}V{head + tip}", "arrow")
+        sheet.path(f"M{x - 4} {head + tip}h8L{x} {head}z", "tip")
+        short = re.sub(r" ?\(.*", "", text)
+        left = end > sheet.right and len(short) * 6.4 + 16 > end - x
+        place, anchor = (x - 8, "end") if left else (x + 8, "start")
+        sheet.label(place, (high + low) / 2 + 13, 200 if left else end - x - 8, [text, short], "said", anchor)
+
+
+def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
+    columns = sheet.p["columns"]
+    depth = max(columns["row"][1::2])
+    tops["code"] = sheet.lane(16 + CELL + depth * ROW + (STRIP if depth else 0))
+    bottom = sheet.y - 8 - CELL
+    tops["main"] = bottom
+    for row in range(depth + 1):
+        sheet.name(bottom - row * ROW + 16, ROWS[row] if row < len(ROWS) else f"{row} handlers deep")
+    sheet.path(f"M{GUTTER} {bottom + CELL / 2}H{sheet.right}", "rest")
+    for first, end, row, run in sheet.p["handlers"]:
+        if first < sheet.end:
+            x, y, width = sheet.x(first), bottom - row * ROW - STRIP, min(sheet.x(end), sheet.right) - sheet.x(first)
+            sheet.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, "nmi box")
+            sheet.label(x + 7, y + 11, width, [f"NMI handler, run {run}", f"NMI {run}"], "nmi ink soft")
+    for step in sheet.steps:
+        kind, y = sheet.p["kinds"][step], bottom - at(columns["row"], step) * ROW
+        if kind in CELLS:
+            _cell(sheet, step, kind == "deliver", y, _known(at(columns["owner"], step)))
+
+
+def _cell(sheet: _Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
+    gap = 2 if sheet.col > 8 else 0.25  # noqa: PLR2004 - px: narrower cells touch
+    text = sheet.p["words"][sheet.p["text"][step]]
+    texts = ["NMI"] if deliver and "NMI" in text else [text, text.split(" ")[0]]
+    x = sheet.x(step)
+    sheet.box(x + gap, y + 0.5, sheet.col - 2 * gap, CELL - 3, f"{owner} {'solid' if deliver else 'box'}")
+    ink = "on" if deliver else f"{owner} ink"
+    sheet.label(round(x + sheet.col / 2, 1), y + 15, sheet.col, texts, ink, "middle")
+
+
+def _runs(sheet: _Sheet, key: str) -> list[tuple[float, float, Any]]:
+    found = runs(sheet.p["state"][key], sheet.end)
+    return [(sheet.x(first), min(sheet.x(end), sheet.right), value) for first, end, value in found if first < sheet.end]
+
+
+def _wave(sheet: _Sheet, wave: dict[str, Any]) -> None:
+    top = sheet.lane(WAVE)
+    sheet.name(top + 15, wave["key"], wave["detail"])
+    high, low, style, slope = top + 9, top + WAVE - 8, _known(wave["style"]), min(3, sheet.col / 4)
+    for x, end, value in _runs(sheet, wave["key"]):
+        if not number(value):
+            if value is not None:
+                sheet.path(f"M{x} {low}H{end}", "low")
+            continue
+        edge = f"M{x} {low}L{x + slope} {high}H{end}L{min(end + slope, sheet.right)} {low}"
+        sheet.path(f"{edge}z", f"{style} fill")
+        lean = {"mask": low - high, "pend": 0}.get(wave["style"])
+        if lean is not None:
+            places = range(int(x + 3), int(end - lean), 7)
+            sheet.path("".join(f"M{at} {low}l{lean} {high - low}" for at in places) or "M0 0", f"{style} hatch")
+        sheet.path(edge, f"{style} high")
+        sheet.label(x + slope + 6, low - 4, end - x, [wave["high"], "1"], f"{style} ink soft")
+
+
+def _bus(sheet: _Sheet, wave: dict[str, Any]) -> None:
+    top = sheet.lane(WAVE)
+    sheet.name(top + 15, wave["key"], wave["detail"])
+    high, low, style = top + 9, top + WAVE - 8, _known(wave["style"])
+    form = "shadow" if wave["style"] == "shadow" else "vmcb"
+    for x, end, value in _runs(sheet, wave["key"]):
+        if not number(value):
+            sheet.path(f"M{x} {low}H{end}", "low")
+            continue
+        cut = min(4, (end - x) / 3)
+        middle = (high + low) / 2
+        sheet.path(
+            f"M{x} {middle}l{cut} {high - middle}H{end - cut}L{end} {middle}L{end - cut} {low}H{x + cut}z",
+            f"{style} box",
+        )
+        sheet.label(x + cut + 4, low - 4, end - x - 4, [written(form, value)], f"{style} ink")
+
+
+def _links(sheet: _Sheet, tops: dict[str, int]) -> None:
+    for first, cause, last, effect, _ in sheet.p["links"]:
+        if last >= sheet.end or cause not in tops or effect not in tops:
+            continue
+        x, end = sheet.x(first + 0.5), sheet.x(last + 0.5)
+        if cause == "outside":
+            goal = tops[effect] + 6
+            sheet.path(f"M{x} {tops[cause] + 32}V{goal - 5}", "link")
+            sheet.path(f"M{x - 4} {goal - 6}h8L{x} {goal}z", "link-tip")
+        else:
+            start = tops[cause] + (8 if cause == "event_inj" else WAVE - 14)
+            goal = tops["main"] - at(sheet.p["columns"]["row"], last) * ROW + CELL
+            sheet.path(f"M{x} {start}C{x} {start - 24} {end} {goal + 30} {end} {goal + 6}", "link")
+            sheet.path(f"M{end - 4} {goal + 7}h8L{end} {goal}z", "link-tip")
+
+
+def _playhead(sheet: _Sheet, cursor: int) -> None:
+    width = max(sheet.col, 6)
+    x = sheet.x(cursor) - (width - sheet.col) / 2
+    sheet.box(x, TOP + 2, width, sheet.y - TOP, "head")
+
+
+def _known(style: str) -> str:
+    return style if style in STYLES else "plain"

@@ -1,0 +1,72 @@
+"""The animated timeline in a notebook: one payload goes to the browser, and nothing more is needed there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
+
+import anywidget
+import traitlets
+
+from vnmi_lab import timeline
+from vnmi_lab.machine import BareMetal, Host
+from vnmi_lab.timeline import TraceLike
+from vnmi_lab.trace import Trace
+
+MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
+
+
+class Timeline(anywidget.AnyWidget):
+    """Play, step and scrub through a finished run: a trace, or what ``timeline.build`` made of one.
+
+    ``cursor`` is the step shown, both ways. Steps after ``visible_until`` are neither drawn nor reached; None lifts
+    that.
+    """
+
+    _esm = timeline.asset("player.js")
+    _css = timeline.asset("player.css")
+    payload = traitlets.Dict(read_only=True).tag(sync=True)
+    cursor = traitlets.Int(0, min=0).tag(sync=True)
+    visible_until = traitlets.Int(None, allow_none=True, min=0).tag(sync=True)
+
+    def __init__(
+        self, run: TraceLike | Mapping[str, Any], *, cursor: int = 0, visible_until: int | None = None
+    ) -> None:
+        payload = dict(run) if isinstance(run, Mapping) else timeline.build(run)
+        until = payload["visible_until"] if visible_until is None else visible_until
+        super().__init__(cursor=cursor, visible_until=until)
+        self.set_trait("payload", {**payload, "visible_until": None})
+
+    @property
+    def still(self) -> timeline.Payload:
+        """The payload as it may be seen now."""
+        return {**self.payload, "visible_until": self.visible_until}
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
+        """Give the widget, and for pages that run none: a sentence, the picture, and picture with table as HTML."""
+        bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
+        return bundle and ({**bundle[0], **fallback(self.still, self.cursor)}, bundle[1])
+
+
+def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, str]:
+    """Give the mime types a page shows that runs no widget.
+
+    There is no PNG: an untrusted JupyterLab prefers HTML to it, and a page of text is read by everybody.
+    """
+    return {
+        "text/plain": timeline.summary(payload),
+        "image/svg+xml": timeline.svg(payload, cursor),
+        "text/html": timeline.html(payload, cursor),
+    }
+
+
+def show(
+    what: TraceLike | BareMetal | Host | Mapping[str, Any],
+    *,
+    title: str = "",
+    cursor: int = 0,
+    visible_until: int | None = None,
+) -> Timeline:
+    """Show a run: a trace, a payload, or a machine, of which a copy is run from its start."""
+    run = Trace(what.fresh(), title) if isinstance(what, BareMetal | Host) else what
+    return Timeline(run, cursor=cursor, visible_until=visible_until)
