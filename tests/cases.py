@@ -131,7 +131,7 @@ class Watched:
             return getattr(host, key)
         if key in vmcb.int_ctl.FIELDS:
             return getattr(vmcb.int_ctl, key)
-        if key in ("nmi_mask", "nmi_latch", "gif", "irr", "smi", "init", "idt_limit", "stopped", "svme"):
+        if key in ("nmi_mask", "nmi_latch", "gif", "irr", "smi", "init", "stopped", "svme"):
             return getattr(cpu, key)
         if key in REGISTERS and key not in ("rax", "rsp"):
             return cpu.r[REGISTERS.index(key)]
