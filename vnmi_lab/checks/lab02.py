@@ -83,7 +83,7 @@ def _refused() -> Host:
 
 def two_by_injection() -> Host:
     """Inject an NMI, and a second one when the guest says that it handles the first."""
-    return _played(talker(), "inj", "run", "inj", "run", "run", "run")
+    return _played(talker(), "inj", "run", "inj", "run", "run")
 
 
 def at_the_iret() -> Host:

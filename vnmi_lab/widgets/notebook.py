@@ -1,0 +1,38 @@
+"""What a notebook does with the values of the checks: a prediction asks, a result opens its run where it went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from vnmi_lab.checks import Prediction, Result
+from vnmi_lab.widgets.predict import Predict
+from vnmi_lab.widgets.timeline import show
+
+
+def register() -> bool:
+    """Let the running IPython show predictions and results so; False where there is none."""
+    shell = get_ipython()
+    if shell is None or shell.display_formatter is None:
+        return False
+    formatter = shell.display_formatter.ipython_display_formatter
+    formatter.for_type(Prediction, ask)
+    formatter.for_type(Result, tell)
+    return True
+
+
+def ask(prediction: Prediction) -> None:
+    """Show a prediction as a panel."""
+    display(Predict(prediction))  # type: ignore[no-untyped-call]  # IPython has not typed it
+
+
+def tell(result: Result) -> None:
+    """Show a result, and below it the learner's run at the step where it left the right path."""
+    note: dict[str, Any] = {"text/plain": repr(result), "text/html": result._repr_html_()}  # Jupyter's name
+    display(note, raw=True)  # type: ignore[no-untyped-call]  # IPython has not typed it
+    if result.trace is not None and result.divergence is not None:
+        run = show(result.trace)
+        run.cursor = result.divergence.step
+        display(run)  # type: ignore[no-untyped-call]  # IPython has not typed it

@@ -1,0 +1,80 @@
+"""A prediction as a panel: the run up to the question, the options, and after the answer the rest of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any, cast
+
+import ipywidgets as widgets
+
+from vnmi_lab import timeline
+from vnmi_lab.checks import Prediction, Reveal
+from vnmi_lab.checks.prediction import lettered
+from vnmi_lab.checks.text import box, prose
+from vnmi_lab.widgets.timeline import MimeBundle, show
+
+
+class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Asks before it shows. ``reveal`` holds what was said and what is so, None before the answer.
+
+    The rest of the run is drawn only after "Check", which needs a choice, or "Skip, show me", which is recorded as
+    skipped. What was chosen stays on the page beside what is so.
+    """
+
+    def __init__(self, prediction: Prediction) -> None:
+        """Ask ``prediction``."""
+        self.prediction = prediction
+        self.reveal: Reveal | None = None
+        trace = prediction.trace()
+        until = prediction.until(trace)
+        self.timeline = show(trace, visible_until=until)
+        self.timeline.cursor = until
+        self.choice = widgets.RadioButtons(
+            options=[(f"{letter}. {_plain(option.text)}", letter) for letter, option in lettered(prediction.options)],
+            value=None,
+            layout=widgets.Layout(width="auto", margin="0 0 0 1em"),
+        )
+        self.check = widgets.Button(description="Check", button_style="primary", disabled=True)
+        self.skip = widgets.Button(description="Skip, show me", tooltip="Recorded as skipped")
+        self.answer = widgets.HTML()
+        self.choice.observe(self._chosen, "value")
+        self.check.on_click(lambda _button: self._answer(lambda: prediction.choose(str(self.choice.value))))
+        self.skip.on_click(lambda _button: self._answer(prediction.skip))
+        question = widgets.HTML(box(f"<strong>Predict.</strong> {prose(prediction.question)}", "--jp-brand-color1"))
+        buttons = widgets.HBox([self.check, self.skip])
+        super().__init__([self.timeline, question, self.choice, buttons, self.answer])
+        self.add_class("vnmi-predict")
+
+    def _chosen(self, _change: object) -> None:
+        self.check.disabled = self.choice.value is None or self.reveal is not None
+
+    def _answer(self, say: Callable[[], Reveal]) -> None:
+        """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish."""
+        try:
+            self.reveal = say()
+            self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
+            self.timeline.visible_until = None
+            self.choice.disabled = self.check.disabled = self.skip.disabled = True
+        except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
+            text = escape(f"{type(error).__name__}: {error}")
+            self.answer.value = box(f"<strong>Something went wrong.</strong> {text}", "--jp-error-color1")
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401  # IPython's own
+        """Give the panel; and for pages that run no widget the question, with its answer folded away."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = cast("MimeBundle", bundle if isinstance(bundle, tuple) else (bundle, {}))
+        return {**data, "text/plain": repr(self.prediction), "text/html": self._still()}, metadata
+
+    def _still(self) -> str:
+        seen = timeline.html(self.timeline.still, self.timeline.cursor)
+        whole = timeline.html(dict(self.timeline.payload))
+        asked = self.prediction._repr_html_()
+        return f"{seen}{asked}<details><summary>The whole run</summary>{whole}</details>"
+
+
+def _plain(text: str) -> str:
+    """Return text without backquotes: a radio button's label has no markup."""
+    return text.replace("`", "")
