@@ -244,7 +244,7 @@ class Host:
         guest.registers(self.cpu)
         self.view = Vmcb(self.cpu.memory, VMCB_PA)
         """The VMCB, for reading; what is set here is not in the script."""
-        _reset_vmcb(self.view)
+        reset_vmcb(self.view)
         self.script: list[Action] = []
         self.position = 0
         self.running = False
@@ -421,7 +421,7 @@ class _ScriptedVmcb(Vmcb):
         self.host.do("set", name, value)
 
 
-def _reset_vmcb(vmcb: Vmcb) -> None:
+def reset_vmcb(vmcb: Vmcb) -> None:
     """Fill in the VMCB that every scenario starts with: 64-bit mode, CPL 0, the intercepts a host cannot do without."""
     for name, value in RESET.items():
         setattr(vmcb, name, value)

@@ -1,0 +1,152 @@
+"""A guest under KVM: the processor, the hypervisor and user space, one step at a time.
+
+A step is one boundary of the guest, one pass of KVM from an exit to the next entry, one line of user space's script, or
+one arrival from outside. Like every machine it can be frozen, put back, and does the same again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from vnmi_lab.hv import x86
+from vnmi_lab.hv.ops import Events, NmiOps
+from vnmi_lab.hv.profiles import VNMI
+from vnmi_lab.hv.svm import CLEAN_ALL, KICK_VECTOR
+from vnmi_lab.hv.vcpu import Features, Vcpu
+from vnmi_lab.hw.cpu import Cpu, Snapshot
+from vnmi_lab.hw.delivery import IF
+from vnmi_lab.machine import BUDGET, VMCB_PA, Outcome, reset_vmcb
+
+if TYPE_CHECKING:
+    from vnmi_lab.guest import Guest
+    from vnmi_lab.rules import Switches
+
+USER, KERNEL, GUEST = "user", "kernel", "guest"
+KEEP = -1
+"""In ``set_events``: leave the field as it is."""
+
+
+class KvmSnapshot(NamedTuple):
+    """State of ``Kvm``; the last two decide nothing."""
+
+    cpu: Snapshot
+    vcpu: tuple[object, ...]
+    phase: str
+    said: str
+    counted: tuple[object, ...]
+
+
+class Kvm:
+    """A guest under a policy. ``irqchip``: the interrupt controller is in the kernel, so HLT does not go to user space."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        ops: NmiOps = VNMI,
+        features: Features | None = None,
+        switches: Switches | None = None,
+        *,
+        irqchip: bool = True,
+    ) -> None:
+        self.guest, self.ops, self.switches, self.irqchip = guest, ops, switches, irqchip
+        self.features = Features() if features is None else features
+        self.cpu = Cpu(guest.image(), switches)
+        guest.registers(self.cpu)
+        self.cpu.rflags |= IF  # the host's own interrupts are on
+        self.vcpu = Vcpu(self.cpu, VMCB_PA, ops, self.features)
+        reset_vmcb(self.vcpu.vmcb)
+        ops.init_vmcb(self.vcpu)
+        self.phase, self.said = USER, ""
+
+    # --- user space --------------------------------------------------------------------------------------------------
+
+    def nmi(self, times: int = 1) -> None:
+        """Post NMIs (KVM_NMI, or another vCPU's IPI); a running guest is kicked."""
+        for _ in range(times):
+            x86.kvm_inject_nmi(self.vcpu)
+            self._kick()
+
+    def _kick(self) -> None:
+        if self.phase == GUEST:
+            self.vcpu.kicks += 1
+            self.cpu.arrive_intr(KICK_VECTOR)
+
+    def events(self) -> Events:
+        """Return what KVM_GET_VCPU_EVENTS reports."""
+        return self.vcpu.ops.get_vcpu_events(self.vcpu)
+
+    def set_events(self, pending: int = KEEP, injected: int = KEEP, masked: int = KEEP, shadow: int = KEEP) -> None:
+        """Do KVM_GET_VCPU_EVENTS, change what is not ``KEEP``, do KVM_SET_VCPU_EVENTS."""
+        now = self.events()
+        self.vcpu.ops.set_vcpu_events(
+            self.vcpu,
+            Events(
+                now.injected if injected == KEEP else bool(injected),
+                None if pending == KEEP else pending,
+                now.masked if masked == KEEP else bool(masked),
+                now.shadow if shadow == KEEP else bool(shadow),
+            ),
+        )
+
+    def run(self, budget: int = BUDGET) -> Outcome:
+        """Do KVM_RUN: until something user space must see, or the vCPU waits for good, or ``budget`` steps."""
+        self.phase, self.said = KERNEL, ""
+        for _ in range(budget):
+            if not self.step():
+                return Outcome("waiting", "halted, and nothing is pending that could wake it")
+            if self.phase == USER:
+                return Outcome("exit", self.said)
+        return Outcome("budget", f"still running after {budget:,} steps")
+
+    # --- one step ------------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Pass one boundary of the guest, or one pass of KVM; False when nothing can happen."""
+        if self.phase == GUEST:
+            if not self.cpu.step():
+                return False
+            if not self.cpu.guest_mode:
+                self._exited()
+            return True
+        if self.phase == USER:
+            return False
+        return self._enter()
+
+    def _enter(self) -> bool:
+        vcpu = self.vcpu
+        if vcpu.halted and not x86.kvm_vcpu_has_events(vcpu):
+            return False
+        vcpu.halted = False
+        self.cpu.gif = 0  # KVM brackets VMRUN with CLGI and STGI
+        x86.vcpu_enter_guest(vcpu)
+        self.phase = GUEST
+        if not self.cpu.guest_mode:
+            self._exited()
+        return True
+
+    def _exited(self) -> None:
+        """Open the host's own gate, let it take what is pending there, then let KVM handle the exit."""
+        cpu, vcpu = self.cpu, self.vcpu
+        cpu.gif = 1
+        if cpu.nmi_latch and not cpu.nmi_mask:
+            cpu.nmi_latch = 0
+            vcpu.host_nmi += 1
+        cpu.irr = cpu.smi = 0
+        vcpu.vmcb.store("clean", CLEAN_ALL)
+        self.phase = KERNEL
+        said = x86.after_exit(vcpu)
+        if said is not None and not (said == "HLT" and self.irqchip):
+            vcpu.halted = False
+            self.phase, self.said = USER, said
+
+    # --- values ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> KvmSnapshot:
+        """Return the state."""
+        return KvmSnapshot(self.cpu.snapshot(), self.vcpu.freeze(), self.phase, self.said, self.vcpu.counted())
+
+    def restore(self, snapshot: KvmSnapshot) -> None:
+        """Become what ``snapshot`` recorded."""
+        self.cpu.restore(snapshot.cpu)
+        self.vcpu.thaw(snapshot.vcpu, snapshot.counted)
+        self.phase, self.said = snapshot.phase, snapshot.said
