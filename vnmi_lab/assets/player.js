@@ -8,10 +8,12 @@ const NS = "http://www.w3.org/2000/svg";
 const RULER = 28; // px, height of the step numbers
 const CELL = 24; // px, an instruction
 const STRIP = 14; // px, the name of a handler above its instructions
+const ROW = CELL + STRIP + 4; // px, from one handler to the one inside it
 const WAVE = 34; // px, one digital wave
 const FIT_STEPS = 120; // runs up to this long are fitted to the width, longer ones scroll
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
 const STYLES = new Set(["main", "nmi", "other", "intr", "host", "bare", "guest", "mask", "pend", "bus", "plain", "shadow"]);
+const GROUPS = ["NMI", "Interrupts", "VMCB", "Registers"];
 const SHADOWS = ["", "STI", "MOV SS"];
 const KEYS = [
   ["Space", "play or pause"], ["← →", "one step back, one step on"], ["Shift + ← →", "ten steps"],
@@ -21,7 +23,7 @@ const KEYS = [
 const ICONS = {
   first: "M4 3v10M13 3.5 6.5 8 13 12.5z", back: "M11 3.5 4.5 8 11 12.5z", play: "M5 3l8 5-8 5z",
   pause: "M5 3.5h1.5v9H5zM9.5 3.5H11v9H9.5z", step: "M5 3.5 11.5 8 5 12.5z", last: "M12 3v10M3 3.5 9.5 8 3 12.5z",
-  prev: "M9.5 3.5 5 8l4.5 4.5M12.5 8h.01", next: "M6.5 3.5 11 8l-4.5 4.5M3.5 8h.01",
+  prev: "M7 4 3 8l4 4M11.500 5.500 14 8l-2.500 2.500L9 8z", next: "M9 4l4 4-4 4M4.500 5.500 7 8l-2.500 2.500L2 8z",
   out: "M3.5 8h9", in: "M3.5 8h9M8 3.5v9", fit: "M5.5 4 2 8l3.5 4M10.5 4 14 8l-3.5 4M2.5 8h11",
   lanes: "M2.5 4h11M2.5 8h11M2.5 12h11", help: "M6 6a2 2 0 1 1 2.8 1.9C8.2 8.200 8 8.600 8 9.300M8 12h.01",
   point: "M3 2.500 10 6 3 9.500z",
@@ -44,14 +46,23 @@ class Run {
       this.changes.get(change[0]).push(change);
     }
     this.forms = new Map(payload.fields.map(([key, , form]) => [key, form]));
+    this.moving = new Set(payload.waves.map((wave) => wave.key));
     this.depth = Math.max(...payload.columns.row.filter((_, i) => i % 2));
   }
   text(step) { return this.p.words[this.p.text[step]]; }
   sentence(step) { return this.p.words[this.p.sentence[step]]; }
   state(key, step) { return at(this.p.state[key], step); }
   column(key, step) { return at(this.p.columns[key], step); }
-  changed(step, key) { return (this.changes.get(step) || []).find((c) => c[2] === key); }
-  written(key, value) { return written(this.forms.get(key), value); }
+  /** What a field was before a step that changed it, undefined if the step did not. */
+  before(key, step) {
+    const flat = this.p.state[key], index = seekColumn(flat, step);
+    if (step > 0) return flat[2 * index] === step ? flat[2 * index - 1] : undefined;
+    return (this.changes.get(0) || []).find((change) => change[2] === key)?.[3];
+  }
+  /** A value as its field asks; a change names "vmcb.rip" for what the VMCB holds and "[0x1000]" for memory. */
+  written(key, value) {
+    return written(key.startsWith("[") ? "register" : this.forms.get(key.replace(/^vmcb\./, "")) || "vmcb", value);
+  }
 }
 
 /** Index of the last entry of a column that starts at or before a step, -1 if none. */
@@ -88,6 +99,12 @@ function written(form, value) {
   if (form === "address" || form === "register" || form === "flags") return `0x${digits}`;
   if (form === "shadow") return SHADOWS[value] || (value ? String(value) : "none");
   return String(value);
+}
+
+/** Whether a value has a bit of a mask that is one bit, or is not 0 when the mask is all bits. */
+function isHigh(value, mask) {
+  if (!value || mask < 0) return Boolean(value);
+  return (BigInt(value) & BigInt(mask)) !== 0n;
 }
 
 function style(name) { return `vl-s-${STYLES.has(name) ? name : "plain"}`; }
@@ -145,15 +162,15 @@ function layout(run, all) {
   if (run.p.marks.length) add("outside", 40);
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
   add("world", bare ? 36 : 84, { bare });
-  add("code", 8 + CELL + run.depth * (CELL + STRIP + 4) + 8);
+  add("code", 16 + CELL + run.depth * ROW + (run.depth ? STRIP : 0));
   for (const wave of run.p.waves) if (all || !wave.quiet) add(wave.key, WAVE, { wave });
   return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
 }
 
 /** Top of a row of the code lane; row 0 is main, deeper handlers stand above it. */
-function rowTop(lane, depth, row) {
+function rowTop(lane, row) {
   const bottom = lane.top + lane.height - 8 - CELL;
-  return row <= 0 ? bottom : bottom - row * (CELL + STRIP + 4);
+  return bottom - row * ROW;
 }
 
 const ROW_NAMES = ["main", "handler", "handler in handler"];
@@ -180,10 +197,10 @@ class Gutter {
     name(7, "step");
     for (const lane of plan.lanes) {
       if (lane.id === "outside") name(lane.top + 14, "outside");
-      else if (lane.id === "world" && lane.bare) name(lane.top + 10, "world");
+      else if (lane.id === "world" && lane.bare) name(lane.top + 9, "world");
       else if (lane.id === "world") { name(lane.top + 9, "host"); name(lane.top + 61, "guest"); }
       else if (lane.id === "code") {
-        for (let row = 0; row <= this.run.depth; row++) name(rowTop(lane, this.run.depth, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
+        for (let row = 0; row <= this.run.depth; row++) name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
       } else {
         const label = name(lane.top + 4, lane.wave.key, true);
         detail(lane.top + 18, lane.wave.detail);
@@ -214,16 +231,19 @@ class Painter {
   x(step) { return Math.round(step * this.col * 10) / 10; }
   inside(first, end) { return end > this.from && first < this.to; }
   text(x, y, text, classes, anchor = "start") { s(this.svg, "text", { x, y, class: classes, "text-anchor": anchor }, text); }
-  /** Write the first of some texts that fits a width. */
+  /** Write the first of some texts that fits a width; the last of them may be written small. */
   label(x, y, room, texts, classes, anchor = "start") {
-    const text = texts.find((candidate) => candidate.length * 6.4 + 6 <= room);
-    if (text) this.text(x, y, text, classes, anchor);
+    const text = texts.find((candidate) => candidate && candidate.length * 6.4 + 4 <= room);
+    if (text) { this.text(x, y, text, classes, anchor); return; }
+    const last = texts.at(-1);
+    if (last && last.length * 5.5 + 4 <= room) this.text(x, y, last, `${classes} vl-small`, anchor);
   }
   path(d, classes) { s(this.svg, "path", { d, class: classes }); }
   box(x, y, width, height, classes, r = 3) { s(this.svg, "rect", { x, y, width: Math.max(1, width), height, rx: r, class: classes }); }
 
   paint() {
     this.ruler();
+    this.links((link) => link[1] === "outside"); // behind the boxes; the others cross them
     for (const lane of this.plan.lanes) {
       const y = lane.top + 0.5;
       this.path(`M${this.x(this.from)} ${y}H${this.x(this.to)}`, "vl-grid");
@@ -233,7 +253,7 @@ class Painter {
       else if (lane.wave.style === "bus" || lane.wave.style === "shadow") this.bus(lane);
       else this.wave(lane);
     }
-    this.links();
+    this.links((link) => link[1] !== "outside");
     return this.svg;
   }
 
@@ -262,30 +282,31 @@ class Painter {
       if (!this.inside(first, end)) continue;
       const [x, y] = [this.x(Math.max(first, this.from - 1)), world === "guest" ? low : high];
       const width = this.x(Math.min(end, this.to + 1)) - x;
-      this.box(x + 0.5, y + 0.5, width - 1, lane.bare ? 19 : 15, `${style(world)} vl-box`);
-      this.label(x + 8, y + (lane.bare ? 14 : 12), width - 8, [words[world] || String(world)], `${style(world)} vl-ink vl-soft`);
+      this.box(x + 0.5, y + 0.5, width - 1, 17, `${style(world)} vl-box`);
+      this.label(x + 8, y + 13, width - 8, [words[world] || String(world)], `${style(world)} vl-ink vl-soft`);
     }
     const crossings = this.run.p.crossings;
     crossings.forEach(([step, way, label], i) => {
       if (!this.inside(step - 12, step + 1)) return;
       const x = this.x(step + 0.5);
-      const [tail, head, tip] = way === "down" ? [high + 18, low - 3, -5] : [low - 2, high + 19, 5];
+      const [tail, head, tip] = way === "down" ? [high + 20, low - 3, -5] : [low - 2, high + 21, 5];
       this.path(`M${x} ${tail}V${head + tip}`, "vl-arrow");
       this.path(`M${x - 4} ${head + tip}h8L${x} ${head}z`, "vl-tip");
-      const room = (i + 1 < crossings.length ? this.x(crossings[i + 1][0] + 0.5) : this.x(this.run.length) + 40) - x - 8;
-      this.label(x + 8, (high + low) / 2 + 12, room, [label, label.replace(/ ?\(.*/, "")], "vl-said");
+      const room = this.x(i + 1 < crossings.length ? crossings[i + 1][0] + 0.5 : this.run.length) - x - 8;
+      const short = label.replace(/ ?\(.*/, "");
+      const left = i + 1 === crossings.length && short.length * 6.4 + 6 > room;
+      this.label(x + (left ? -8 : 8), (high + low) / 2 + 13, left ? 200 : room, [label, short], "vl-said", left ? "end" : "start");
     });
   }
 
   code(lane) {
-    const depth = this.run.depth;
-    this.path(`M${this.x(this.from)} ${rowTop(lane, depth, 0) + CELL / 2}H${this.x(this.to)}`, "vl-rest");
-    for (const [first, end, row, number] of this.run.p.handlers) {
+    this.path(`M${this.x(this.from)} ${rowTop(lane, 0) + CELL / 2}H${this.x(this.to)}`, "vl-rest");
+    for (const [first, end, row, kind, ...names] of this.run.p.handlers) {
       if (!this.inside(first, end)) continue;
-      const [x, y, width] = [this.x(first), rowTop(lane, depth, row) - STRIP, this.x(end) - this.x(first)];
-      this.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, "vl-s-nmi vl-box", 4);
+      const [x, y, width] = [this.x(first), rowTop(lane, row) - STRIP, this.x(end) - this.x(first)];
+      this.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, `${style(kind)} vl-box`, 4);
       const from = Math.max(x, this.x(this.from));
-      this.label(from + 7, y + 11, x + width - from, [`NMI handler, run ${number}`, `NMI ${number}`], "vl-s-nmi vl-ink vl-soft");
+      this.label(from + 7, y + 11, x + width - from, names, `${style(kind)} vl-ink vl-soft`);
     }
     for (let step = this.from; step < this.to; step++) this.cell(lane, step);
   }
@@ -293,31 +314,29 @@ class Painter {
   cell(lane, step) {
     const kind = this.run.p.kinds[step];
     if (!["exec", "deliver", "idle", "stop"].includes(kind)) return;
-    const y = rowTop(lane, this.run.depth, this.run.column("row", step));
+    const y = rowTop(lane, this.run.column("row", step));
     const owner = style(this.run.column("owner", step));
     const [x, width] = [this.x(step) + (this.col > 8 ? 2 : 0.5), this.col - (this.col > 8 ? 4 : 1)];
-    const text = kind === "deliver" && /NMI/.test(this.run.text(step)) ? "NMI" : this.run.text(step);
+    const text = this.run.text(step);
+    const short = kind !== "deliver" ? text.split(" ")[0] : /NMI/.test(text) ? "NMI" : (text.match(/\d+/) || [""])[0];
     this.box(x, y + 0.5, width, CELL - 3, `${owner} ${kind === "deliver" ? "vl-solid" : "vl-box"}`);
     const ink = kind === "deliver" ? "vl-on" : `${owner} vl-ink`;
-    this.label(x + width / 2, y + 15, this.col, [text, text.split(" ")[0]], ink, "middle");
+    this.label(x + width / 2, y + 15, this.col - 2, kind === "deliver" ? [short] : [text, short], ink, "middle");
   }
 
   wave(lane) {
     const [high, low, name] = [lane.top + 9, lane.top + WAVE - 8, style(lane.wave.style)];
     const slope = Math.min(3, this.col / 4);
-    let line = "";
-    for (const [first, end, value] of runs(this.run.p.state[lane.id], Math.max(0, this.from - 1), this.to)) {
-      const [x, right, y] = [this.x(Math.max(first, this.from)), this.x(end), value ? high : low];
-      if (value === null) { line += `M${right} ${low}`; continue; }
-      if (value) {
-        const d = `M${x} ${low}L${x + slope} ${high}H${right}L${right + slope} ${low}z`;
-        this.path(d, `${name} vl-fill`);
-        this.hatch(x + slope, right, high, low, lane.wave.style, name);
-        this.label(Math.max(x, this.x(this.from)) + slope + 6, low - 4, right - x, [`${lane.wave.high}`, "1"], `${name} vl-ink vl-soft`);
-      }
-      line += `${line ? "L" : "M"}${x + (first && line ? slope : 0)} ${y}H${right}`;
+    for (const [first, end, value] of runs(this.run.p.state[lane.id], this.from, this.to)) {
+      const [x, right] = [this.x(Math.max(first, this.from)), this.x(end)];
+      if (value === null) continue;
+      if (!value) { this.path(`M${x} ${low}H${right}`, "vl-low"); continue; }
+      const edge = `M${x} ${low}L${x + slope} ${high}H${right}L${right + slope} ${low}`;
+      this.path(`${edge}z`, `${name} vl-fill`);
+      this.hatch(x + slope, right, high, low, lane.wave.style, name);
+      this.path(edge, `${name} vl-edge vl-line`);
+      this.label(x + slope + 6, low - 4, right - x, [lane.wave.high, "1"], `${name} vl-ink vl-soft`);
     }
-    this.path(line, `${name} vl-edge vl-line`);
   }
 
   /** Lines that say "high" without colour: slanted for a mask, upright for something pending, none for the rest. */
@@ -334,7 +353,7 @@ class Painter {
     const middle = (high + low) / 2;
     for (const [first, end, value] of runs(this.run.p.state[lane.id], this.from, this.to)) {
       const [x, right] = [this.x(Math.max(first, this.from)), this.x(end)];
-      if (!value) { this.path(`M${x} ${low}H${right}`, `${name} vl-edge vl-line`); continue; }
+      if (!isHigh(value, lane.wave.mask)) { this.path(`M${x} ${low}H${right}`, "vl-low"); continue; }
       const cut = Math.min(4, (right - x) / 3);
       this.path(`M${x} ${middle}l${cut} ${high - middle}H${right - cut}L${right} ${middle}L${right - cut} ${low}H${x + cut}z`, `${name} vl-box vl-line`);
       const text = this.run.written(lane.id, value);
@@ -343,8 +362,8 @@ class Painter {
   }
 
   /** Cause and effect; a link whose lane is hidden is not drawn. */
-  links() {
-    for (const [from, a, to, b] of this.run.p.links) {
+  links(wanted) {
+    for (const [from, a, to, b] of this.run.p.links.filter(wanted)) {
       const [start, end] = [this.plan.of[a], this.plan.of[b]];
       if (!start || !end || !this.inside(from, to + 1) || to >= this.to) continue;
       const group = s(this.svg, "g", { class: "vl-cause", "data-from": from, "data-to": to });
@@ -354,7 +373,7 @@ class Painter {
         s(group, "path", { d: `M${x} ${start.top + 32}V${y - 5}`, class: "vl-link" });
         s(group, "path", { d: `M${x - 4} ${y - 6}h8L${x} ${y}z`, class: "vl-link-tip" });
       } else {
-        const [y, goal] = [start.top + (a === "event_inj" ? 8 : WAVE - 14), rowTop(end, this.run.depth, this.run.column("row", to)) + CELL + 1];
+        const [y, goal] = [start.top + (a === "event_inj" ? 8 : WAVE - 14), rowTop(end, this.run.column("row", to)) + CELL];
         const right = this.x(to + 0.5);
         s(group, "path", { d: `M${x} ${y}C${x} ${y - 24} ${right} ${goal + 30} ${right} ${goal + 6}`, class: "vl-link" });
         s(group, "path", { d: `M${right - 4} ${goal + 7}h8L${right} ${goal}z`, class: "vl-link-tip" });
@@ -417,7 +436,7 @@ class Chart {
     const end = this.limit + 1;
     const first = clamp(Math.floor(left / this.col), 0, end), last = clamp(Math.ceil((left + seen) / this.col), 0, end);
     if (this.drawn && first >= this.drawn.from && last <= this.drawn.to) return;
-    const spare = Math.ceil(seen / this.col);
+    const spare = Math.ceil(seen / this.col / 2);
     const from = Math.max(0, first - spare), to = Math.min(end, last + spare);
     const svg = new Painter(this.run, this.plan, this.col, from, to).paint();
     if (this.svg) this.svg.replaceWith(svg); else this.canvas.prepend(svg);
@@ -471,6 +490,8 @@ class StepPanel {
   constructor(run) {
     this.run = run;
     this.el = panel("step", "This step");
+    this.heading = this.el.firstChild;
+    this.el.tabIndex = 0; // it scrolls
     this.name = h("b");
     this.sentence = h("p", "vl-sentence");
     this.list = h("ul", "vl-changes");
@@ -478,6 +499,7 @@ class StepPanel {
   }
   show(step) {
     const { run } = this;
+    this.heading.textContent = `Step ${step}`;
     this.name.textContent = run.text(step);
     this.sentence.textContent = run.sentence(step);
     const byRule = new Map();
@@ -485,7 +507,9 @@ class StepPanel {
       if (!byRule.has(change[1])) byRule.set(change[1], []);
       byRule.get(change[1]).push(change);
     }
-    this.list.replaceChildren(...[...byRule].map(([rule, changes]) => this.entry(rule, changes)));
+    const news = ([, changes]) => changes.some((change) => run.moving.has(change[2].replace(/^vmcb\./, "")));
+    const order = [...byRule].sort((a, b) => news(b) - news(a));
+    this.list.replaceChildren(...order.map(([rule, changes]) => this.entry(rule, changes)));
     if (!byRule.size) this.list.append(h("li", "vl-change vl-none", {}, "No field changed."));
   }
   entry(rule, changes) {
@@ -505,18 +529,17 @@ class ProcessorPanel {
     this.run = run;
     this.el = panel("processor", "Processor, after this step");
     this.rows = [];
-    const more = h("details", "vl-more", {}, h("summary", "", {}, "General registers"));
+    const more = h("details", "vl-more", {}, h("summary", "", {}, "Other registers, and what stays 0 in this run"));
     const rest = more.appendChild(h("dl", "vl-fields"));
-    let group = "", main = null;
-    const order = ["NMI", "Interrupts", "VMCB", "Registers"];
-    for (const field of [...run.p.fields].sort((a, b) => order.indexOf(a[1]) - order.indexOf(b[1]))) {
-      if (field[1] !== group) {
-        group = field[1];
-        this.el.append(h("h4", "vl-part", {}, group));
-        main = this.el.appendChild(h("dl", "vl-fields"));
-      }
-      (field[2] === "register" ? rest : main).append(this.row(field));
+    const groups = new Map();
+    for (const field of run.p.fields) {
+      const [, group, , , folded] = field;
+      if (!folded && !groups.has(group)) groups.set(group, h("dl", "vl-fields"));
+      (folded ? rest : groups.get(group)).append(this.row(field));
     }
+    const parts = h("div", "vl-parts");
+    for (const name of GROUPS) if (groups.has(name)) parts.append(h("div", "vl-part", {}, h("h4", "", {}, name), groups.get(name)));
+    this.el.append(parts);
     if (rest.childElementCount) this.el.append(more);
   }
   row([key, , form, note]) {
@@ -527,13 +550,12 @@ class ProcessorPanel {
   }
   show(step) {
     for (const { key, form, note, row, value, said } of this.rows) {
-      const now = this.run.state(key, step), change = this.run.changed(step, key);
+      const now = this.run.state(key, step), before = this.run.before(key, step);
+      const text = before !== undefined ? `was ${written(form, before)}` : form === "flags" ? this.flags(now) : note;
       value.textContent = written(form, now);
       row.dataset.value = String(now);
-      row.dataset.changed = String(Boolean(change));
-      const text = change ? `was ${written(form, change[3])}` : form === "flags" ? this.flags(now) : note;
-      said.textContent = text;
-      said.title = text;
+      row.dataset.changed = String(before !== undefined);
+      said.textContent = said.title = text;
     }
   }
   flags(value) {
@@ -617,10 +639,10 @@ class Player {
     const seek = (step) => { this.pause(); this.seek(step); };
     this.chart = new Chart(this.run, seek);
     this.views = [this.chart, ...[StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run))];
-    const [, step, ...rest] = this.views.map((view) => view.el);
+    const panels = this.views.slice(1).map((view) => view.el);
     this.live = h("div", "vl-hidden", { "aria-live": "polite", role: "status" });
     this.left = h("div", "vl-left", {}, this.chart.el, this.controls());
-    root.replaceChildren(this.top(), h("div", "vl-main", {}, this.left, step), h("div", "vl-panels", {}, ...rest), this.sheet(), this.live);
+    root.replaceChildren(this.top(), h("div", "vl-body", {}, this.left, ...panels), this.sheet(), this.live);
     this.listen();
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.limit());
     this.build();
@@ -630,10 +652,8 @@ class Player {
 
   /** The last step that may be shown. */
   limit() {
-    const own = this.model.get("visible_until");
-    const until = own === undefined || own === null ? this.run.p.visible_until : own;
     const last = this.run.length - 1;
-    return until === null || until === undefined || until < 0 && own === -1 ? last : clamp(until, 0, last);
+    return clamp(this.model.get("visible_until") ?? this.run.p.visible_until ?? last, 0, last);
   }
 
   // building

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vnmi_lab.timeline import lanes
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put
-from vnmi_lab.timeline.fields import FIELDS, FLAGS
+from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
     if not steps:
         raise ValueError("a timeline needs at least one step; this trace has none")
     words = Words()
+    kinds = [step.kind for step in steps]
     state = {key: column(step.state.get(key) for step in steps) for key in _keys(steps)}
     row, owner = lanes.rows(steps, {line.address: line.where for line in trace.code})
     changes = [[n, c.rule, c.field, plain(c.old), plain(c.new)] for n, step in enumerate(steps) for c in step.changes]
@@ -61,7 +62,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "version": VERSION,
         "title": trace.title,
         "steps": len(steps),
-        "kinds": [step.kind for step in steps],
+        "kinds": kinds,
         "text": [words(step.text) for step in steps],
         "sentence": [words(step.sentence) for step in steps],
         "words": words.table,
@@ -72,19 +73,19 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
             "owner": owner,
         },
         "state": state,
-        "fields": [[f.key, f.group, f.form, f.note] for f in FIELDS if f.key in state],
+        "fields": [[f.key, f.group, f.form, f.note, _folded(f, state[f.key])] for f in FIELDS if f.key in state],
         "flags": [list(flag) for flag in FLAGS],
         "changes": changes,
         "stack": _stack(steps),
         "code": [[plain(c.address), c.raw.hex(" "), c.text, c.label, c.where] for c in trace.code],
         "rules": _rules(trace, {change.rule for step in steps for change in step.changes}),
-        "events": lanes.events(steps),
+        "events": lanes.events(kinds, state),
         "marks": lanes.marks(steps),
         "crossings": lanes.crossings(steps),
         "worlds": lanes.worlds(steps),
-        "handlers": lanes.handlers(state.get("handler_depth", []), len(steps)),
+        "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
-        "links": lanes.Links().walk(state, [step.kind for step in steps]),
+        "links": lanes.Links().walk(state, kinds),
     }
     return payload | {"visible_until": visible_until}
 
@@ -102,6 +103,10 @@ def state_at(payload: Payload, step: int) -> dict[str, Any]:
 
 def _keys(steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(key for step in steps for key in step.state))
+
+
+def _folded(field: Field, flat: Column) -> bool:
+    return field.form == "register" or (field.key not in OPEN and not any(flat[1::2]))
 
 
 def _rules(trace: TraceLike, used: set[str]) -> dict[str, list[str]]:

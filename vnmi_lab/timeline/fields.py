@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -23,6 +24,7 @@ FIELDS = (
     Field("rflags", REGISTERS, "flags"),
     *(Field(name, REGISTERS, "register") for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp")),
     *(Field(f"r{n}", REGISTERS, "register") for n in range(8, 16)),
+    Field("cr2", REGISTERS, "register"),
     Field("nmi_mask", NMI, "bit", "physical mask"),
     Field("nmi_latch", NMI, "bit", "physical, one deep"),
     Field("handler_depth", NMI, "count", "NMI handlers entered and not left"),
@@ -35,6 +37,7 @@ FIELDS = (
     Field("guest_mode", INTERRUPTS, "bit", "running a guest"),
     Field("int_ctl", VMCB, "vmcb", "060h"),
     Field("v_irq", VMCB, "bit", "bit 8, V_IRQ"),
+    Field("v_gif", VMCB, "bit", "bit 9, V_GIF"),
     Field("v_nmi_pending", VMCB, "bit", "bit 11, V_NMI"),
     Field("v_nmi_blocking", VMCB, "bit", "bit 12, V_NMI_MASK"),
     Field("v_nmi_enable", VMCB, "bit", "bit 26, V_NMI_ENABLE"),
@@ -42,16 +45,24 @@ FIELDS = (
     Field("live_v_nmi_blocking", VMCB, "bit", "V_NMI_MASK inside the processor"),
     Field("int_state", VMCB, "vmcb", "068h"),
     Field("exit_code", VMCB, "vmcb", "070h, EXITCODE"),
+    Field("exit_info_1", VMCB, "vmcb", "078h, EXITINFO1"),
+    Field("exit_info_2", VMCB, "vmcb", "080h, EXITINFO2"),
     Field("exit_int_info", VMCB, "vmcb", "088h, EXITINTINFO"),
     Field("event_inj", VMCB, "vmcb", "0A8h, EVENTINJ"),
+    Field("clean", VMCB, "vmcb", "0C0h, clean bits"),
 )
+
+OPEN = {"rip", "rsp", "rflags", "nmi_mask", "nmi_latch", "IF", "gif", "int_ctl", "event_inj"}
+OPEN |= {"v_nmi_enable", "v_nmi_pending", "v_nmi_blocking"}
+"""Fields the panel always shows; of the others, those that stay 0 in a run and the general registers are folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
     """A field drawn as a digital wave: ``high`` is the word written in its high part.
 
-    ``show`` says when it is drawn unasked: "always", "set" (it is 1 at some step) or "moves" (it changes).
+    ``show`` says when it is drawn unasked: "always", "set" (it is high at some step) or "moves" (it changes). A value
+    is high when it has a bit of ``mask``.
     """
 
     key: str
@@ -59,18 +70,23 @@ class Wave:
     high: str
     style: str
     show: str
+    mask: int = -1
 
+
+EVENT_VALID = 1 << 31
+"""EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
 
 WAVES = (
     Wave("nmi_mask", "physical mask", "masked", "mask", "always"),
     Wave("nmi_latch", "physical, one deep", "pending", "pend", "always"),
-    Wave("event_inj", "EVENTINJ, 0A8h", "", "bus", "set"),
+    Wave("event_inj", "EVENTINJ, 0A8h", "", "bus", "set", EVENT_VALID),
     Wave("v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
     Wave("v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),
     Wave("v_nmi_blocking", "V_NMI_MASK, bit 12", "blocking", "mask", "set"),
     Wave("live_v_nmi_pending", "in the processor", "pending", "pend", "moves"),
     Wave("live_v_nmi_blocking", "in the processor", "blocking", "mask", "moves"),
     Wave("v_irq", "V_IRQ, bit 8", "pending", "plain", "set"),
+    Wave("v_gif", "V_GIF, bit 9", "on", "plain", "moves"),
     Wave("IF", "RFLAGS bit 9", "on", "plain", "moves"),
     Wave("gif", "global interrupt flag", "on", "plain", "moves"),
     Wave("shadow", "interrupt shadow", "", "shadow", "moves"),
@@ -79,8 +95,10 @@ WAVES = (
 SHADOWS = ("none", "STI", "MOV SS")
 """What an interrupt shadow comes from, by the number a state holds."""
 
-EVENT_VALID = 1 << 31
-"""EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
+
+def form_of(forms: Mapping[str, str], field: str) -> str:
+    """Give the form of a field that a change names: ``vmcb.rip`` is written like ``rip``, ``[0x1000]`` is memory."""
+    return "register" if field.startswith("[") else forms.get(field.removeprefix("vmcb."), "vmcb")
 
 
 def written(form: str, value: object) -> str:

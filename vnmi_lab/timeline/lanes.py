@@ -68,7 +68,7 @@ def rows(steps: Sequence[Step], where: Mapping[int, str]) -> tuple[Column, Colum
     depth = 0
     for step in steps:
         after = number(step.state.get("handler_depth"))
-        here = where.get(step.rip, "main") if step.kind in {"exec", "idle"} else "main"
+        here = where.get(step.rip, "main") if step.kind == "exec" else "main"
         inside = after if step.kind == "deliver" else depth
         other = here not in {"main", "h2"} or (step.kind == "deliver" and after == depth)
         row.append(max(inside, int(here == "h2")) + int(other))
@@ -77,15 +77,20 @@ def rows(steps: Sequence[Step], where: Mapping[int, str]) -> tuple[Column, Colum
     return column(row), column(owner)
 
 
-def handlers(depths: Column, end: int) -> list[list[Any]]:
-    """Give each run of the NMI handler as ``[from, to, row, number]``, the IRET that ends it included."""
+def handlers(steps: Sequence[Step], depths: Column, row: Column, owner: Column) -> list[list[Any]]:
+    """Give each run of a handler as ``[from, to, row, style, name, short name]``, the IRET that ends it included."""
+    return _nmi_runs(depths, len(steps)) + _other_runs(steps, row, owner)
+
+
+def _nmi_runs(depths: Column, end: int) -> list[list[Any]]:
     spans: list[list[Any]] = []
     opened: list[list[Any]] = []
     before = 0
     for first, _, value in runs(depths, end):
         depth = number(value)
         for row in range(before + 1, depth + 1):
-            spans.append([first, end, row, len(spans) + 1])
+            count = len(spans) + 1
+            spans.append([first, end, row, "nmi", f"NMI handler, run {count}", f"NMI {count}"])
             opened.append(spans[-1])
         for _ in range(depth, before):
             opened.pop()[1] = first + 1
@@ -93,11 +98,28 @@ def handlers(depths: Column, end: int) -> list[list[Any]]:
     return spans
 
 
-def events(steps: Sequence[Step]) -> list[int]:
-    """Give the steps worth stopping at: all but instructions that leave every lane as it was."""
-    drawn = {wave.key for wave in WAVES}
-    plain = {"exec", "idle"}
-    return [n for n, s in enumerate(steps) if s.kind not in plain or any(c.field in drawn for c in s.changes)]
+def _other_runs(steps: Sequence[Step], row: Column, owner: Column) -> list[list[Any]]:
+    """Give the runs of other handlers: from the step that enters one until code stands below it again."""
+    code = [step for step, said in enumerate(steps) if said.kind in {"exec", "deliver"}]
+    spans: list[list[Any]] = []
+    for place, step in enumerate(code):
+        if steps[step].kind != "deliver" or at(owner, step) != "other":
+            continue
+        level, end = at(row, step), step + 1
+        for later in code[place + 1 :]:
+            if at(row, later) < level or (at(row, later) == level and steps[later].kind == "deliver"):
+                break
+            end = later + 1
+        vector = re.search(r"vector \d+", steps[step].text)
+        name = vector[0] if vector else "other handler"
+        spans.append([step, end, level, "other", f"handler of {name}" if vector else name, name])
+    return spans
+
+
+def events(kinds: Sequence[str], state: Mapping[str, Column]) -> list[int]:
+    """Give the steps worth stopping at: all but instructions that leave every wave as it was."""
+    moves = {step for wave in WAVES for step in state.get(wave.key, [])[2::2]}
+    return [step for step, kind in enumerate(kinds) if kind != "exec" or step in moves]
 
 
 def _shown(wave: Wave, flat: Column) -> bool:
@@ -105,14 +127,21 @@ def _shown(wave: Wave, flat: Column) -> bool:
     if wave.show == "always":
         return True
     if wave.show == "set":
-        return any(number(value) for value in values)
+        return any(number(value) & wave.mask for value in values)
     return len({value for value in values if value is not None}) > 1
 
 
 def waves(state: Mapping[str, Column]) -> list[dict[str, Any]]:
     """Give the waves of the fields this run has; ``quiet`` ones are drawn only when asked for."""
     return [
-        {"key": w.key, "detail": w.detail, "high": w.high, "style": w.style, "quiet": not _shown(w, state[w.key])}
+        {
+            "key": w.key,
+            "detail": w.detail,
+            "high": w.high,
+            "style": w.style,
+            "mask": w.mask,
+            "quiet": not _shown(w, state[w.key]),
+        }
         for w in WAVES
         if any(value is not None for value in state.get(w.key, [])[1::2])
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.columns import at
-from vnmi_lab.timeline.fields import written
+from vnmi_lab.timeline.fields import form_of, written
 from vnmi_lab.timeline.svg import kept, svg
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def summary(payload: Payload) -> str:
 
 def table(payload: Payload) -> str:
     """Give the steps as an HTML table: what happened, the waves after it, and what changed by which rule."""
-    forms = {key: form for key, _, form, _ in payload["fields"]}
+    forms = {key: form for key, _, form, *_ in payload["fields"]}
     waves = [wave["key"] for wave in payload["waves"] if not wave["quiet"]]
     changes: dict[int, list[str]] = {}
     for step, rule, field, old, new in payload["changes"]:
-        form = forms.get(field, "")
+        form = form_of(forms, field)
         changes.setdefault(step, []).append(f"{field} {written(form, old)} → {written(form, new)} ({rule})")
     head = "".join(
         f'<th scope="col">{escape(name)}</th>' for name in ("step", "what", "world", "rip", *waves, "changed")

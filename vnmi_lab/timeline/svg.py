@@ -33,8 +33,9 @@ def kept(payload: Payload, most: int = MOST) -> list[int]:
     if count <= most:
         return list(range(count))
     events = [step for step in payload["events"] if step < count][:most]
-    rest = (step for step in range(count) if step not in set(events))
-    return sorted(events + [step for step, _ in zip(rest, range(most - len(events)), strict=False)])
+    rest = sorted(set(range(count)) - set(events))
+    room = most - len(events)
+    return sorted(events + [rest[len(rest) * place // room] for place in range(room)])
 
 
 class _Sheet:
@@ -61,10 +62,12 @@ class _Sheet:
         self.add("text", classes, escape(_NO_XML.sub("", text)), x=x, y=y, text_anchor=anchor)
 
     def label(self, x: float, y: float, room: float, texts: Sequence[str], classes: str, anchor: str = "start") -> None:
-        """Write the first of some texts that fits."""
-        text = next((text for text in texts if len(text) * 6.4 + 6 <= room), None)
-        if text:
-            self.text(x, y, text, classes, anchor)
+        """Write the first of some texts that fits; the last of them may be written small."""
+        for size, candidates in (("", texts), (" small", texts[-1:])):
+            text = next((text for text in candidates if text and len(text) * (5.5 if size else 6.4) + 4 <= room), None)
+            if text:
+                self.text(x, y, text, classes + size, anchor)
+                return
 
     def box(self, x: float, y: float, width: float, height: float, classes: str) -> None:
         self.add("rect", classes, x=x, y=y, width=round(max(1, width), 1), height=height, rx=3)
@@ -121,7 +124,8 @@ _LOOK = """text{font:10.5px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monos
 .rest{stroke:var(--edge);stroke-dasharray:1 4}.said{fill:var(--ink)}
 .arrow{stroke:var(--ink);stroke-width:1.5;fill:none}.tip{fill:var(--ink)}.box{fill:var(--f);stroke:var(--e)}.solid{fill:var(--e);stroke:var(--e)}
 .fill{fill:var(--f)}.low{stroke:var(--edge);stroke-width:1.25;fill:none}.high{stroke:var(--e);stroke-width:1.75;fill:none;stroke-linejoin:round}
-.hatch{stroke:var(--e);stroke-width:.75;stroke-opacity:.35;fill:none}.ink{fill:var(--i)}.on{fill:var(--bg);font-weight:600}
+.hatch{stroke:var(--e);stroke-width:.75;stroke-opacity:.35;fill:none}.ink{fill:var(--i)}.small{font-size:9px}
+.on{fill:var(--bg);font-weight:600}
 .link{stroke:var(--accent);stroke-width:1.25;stroke-dasharray:3 3;fill:none}.link-tip{fill:var(--accent)}
 .head{fill:var(--ink);fill-opacity:.06;stroke:var(--ink);stroke-width:1.5}"""
 
@@ -198,11 +202,11 @@ def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
     for row in range(depth + 1):
         sheet.name(bottom - row * ROW + 16, ROWS[row] if row < len(ROWS) else f"{row} handlers deep")
     sheet.path(f"M{GUTTER} {bottom + CELL / 2}H{sheet.right}", "rest")
-    for first, end, row, run in sheet.p["handlers"]:
+    for first, end, row, style, *names in sheet.p["handlers"]:
         if first < sheet.end:
             x, y, width = sheet.x(first), bottom - row * ROW - STRIP, min(sheet.x(end), sheet.right) - sheet.x(first)
-            sheet.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, "nmi box")
-            sheet.label(x + 7, y + 11, width, [f"NMI handler, run {run}", f"NMI {run}"], "nmi ink soft")
+            sheet.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, f"{_known(style)} box")
+            sheet.label(x + 7, y + 11, width, names, f"{_known(style)} ink soft")
     for step in sheet.steps:
         kind, y = sheet.p["kinds"][step], bottom - at(columns["row"], step) * ROW
         if kind in CELLS:
@@ -212,11 +216,13 @@ def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
 def _cell(sheet: _Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
     gap = 2 if sheet.col > 8 else 0.25  # noqa: PLR2004 - px: narrower cells touch
     text = sheet.p["words"][sheet.p["text"][step]]
-    texts = ["NMI"] if deliver and "NMI" in text else [text, text.split(" ")[0]]
+    texts = (
+        ["NMI"] if deliver and "NMI" in text else re.findall(r"\d+", text) if deliver else [text, text.split(" ")[0]]
+    )
     x = sheet.x(step)
     sheet.box(x + gap, y + 0.5, sheet.col - 2 * gap, CELL - 3, f"{owner} {'solid' if deliver else 'box'}")
     ink = "on" if deliver else f"{owner} ink"
-    sheet.label(round(x + sheet.col / 2, 1), y + 15, sheet.col, texts, ink, "middle")
+    sheet.label(round(x + sheet.col / 2, 1), y + 15, sheet.col - 2, texts, ink, "middle")
 
 
 def _runs(sheet: _Sheet, key: str) -> list[tuple[float, float, Any]]:
@@ -249,7 +255,7 @@ def _bus(sheet: _Sheet, wave: dict[str, Any]) -> None:
     high, low, style = top + 9, top + WAVE - 8, _known(wave["style"])
     form = "shadow" if wave["style"] == "shadow" else "vmcb"
     for x, end, value in _runs(sheet, wave["key"]):
-        if not number(value):
+        if not number(value) & wave["mask"]:
             sheet.path(f"M{x} {low}H{end}", "low")
             continue
         cut = min(4, (end - x) / 3)

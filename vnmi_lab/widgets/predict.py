@@ -1,4 +1,4 @@
-"""A prediction as a panel: the run up to the question, the options, and after the answer the rest of the run."""
+"""A prediction as a panel: the question, the run up to it, and after the answer the rest of the run."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.check.on_click(lambda _button: self._answer(lambda: prediction.choose(str(self.choice.value))))
         self.skip.on_click(lambda _button: self._answer(prediction.skip))
         question = widgets.HTML(box(f"<strong>Predict.</strong> {prose(prediction.question)}", "--jp-brand-color1"))
-        buttons = widgets.HBox([self.check, self.skip])
-        super().__init__([self.timeline, question, self.choice, buttons, self.answer])
+        self.buttons = widgets.HBox([self.check, self.skip], layout=widgets.Layout(margin="0 0 8px 1em"))
+        super().__init__([question, self.choice, self.buttons, self.answer, self.timeline])
         self.add_class("vnmi-predict")
 
     def _chosen(self, _change: object) -> None:
-        self.check.disabled = self.choice.value is None or self.reveal is not None
+        self.check.disabled = self.choice.value is None
 
     def _answer(self, say: Callable[[], Reveal]) -> None:
         """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish."""
@@ -55,7 +55,8 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.reveal = say()
             self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
             self.timeline.visible_until = None
-            self.choice.disabled = self.check.disabled = self.skip.disabled = True
+            self.choice.disabled = True
+            self.buttons.layout.display = "none"
         except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
             text = escape(f"{type(error).__name__}: {error}")
             self.answer.value = box(f"<strong>Something went wrong.</strong> {text}", "--jp-error-color1")
@@ -72,7 +73,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         seen = timeline.html(self.timeline.still, self.timeline.cursor)
         whole = timeline.html(dict(self.timeline.payload))
         asked = self.prediction._repr_html_()
-        return f"{seen}{asked}<details><summary>The whole run</summary>{whole}</details>"
+        return f"{asked}{seen}<details><summary>The whole run</summary>{whole}</details>"
 
 
 def _plain(text: str) -> str:
