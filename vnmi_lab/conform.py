@@ -1,7 +1,8 @@
 """Replays recorded traces of other people's emulators and reports the first difference of each.
 
-The schema is that of ``tests/reference/README.md`` ("isa"): a guest, a host's script, and a record for every ``run``
-and ``mark``. A field that a record does not have is not compared.
+The schema is that of ``tests/reference/README.md``: "isa", a guest, a host's script, and a record for every ``run``
+and ``mark``; or "kvm", a guest and the rows a kernel showed (``conform_kvm``). A field that a record does not have is
+not compared.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vnmi_lab import conform_kvm
 from vnmi_lab.guest import MAIN, STACK, Guest, count, default_handler, handler_address
 from vnmi_lab.hw.delivery import IF, TF, VALID
 from vnmi_lab.hw.svm import exit_name
@@ -35,6 +37,10 @@ MINI: dict[str, bytes] = {
     }.items()
 }  # fmt: skip
 COUNTERS = {"guest_nmi": 2, "guest_db": 1, "guest_np": 11, "guest_gp": 13, "guest_df": 8, "guest_irq": 0x40}
+
+
+ISA_KEYS = ("scenario", "main", "handlers", "steps", "trace")
+KVM_KEYS = ("scenario", "main", "nmi_handler", "rows")
 
 
 class CaseError(ValueError):
@@ -136,8 +142,12 @@ def replay(case: Mapping[str, object], switches: Switches | None = None) -> list
 
 
 def compare(case: Mapping[str, object], switches: Switches | None = None) -> Mismatch | None:
-    """Return the first difference between a case's trace and ours, or None."""
-    name, recorded = str(case["scenario"]), case["trace"]
+    """Return the first difference between a case's records and ours, or None."""
+    name = str(case["scenario"])
+    if "rows" in case:
+        found = conform_kvm.first_difference(case)
+        return None if found is None else Mismatch(name, *found)
+    recorded = case["trace"]
     assert isinstance(recorded, list)
     ours = replay(case, switches)
     for i, theirs in enumerate(recorded):
@@ -180,12 +190,13 @@ def read_case(line: str) -> dict[str, object]:
     if not isinstance(case, dict):
         msg = f"a case must be an object, not {type(case).__name__}"
         raise CaseError(msg)
-    missing = [key for key in ("scenario", "main", "handlers", "steps", "trace") if key not in case]
+    missing = [key for key in (KVM_KEYS if "rows" in case else ISA_KEYS) if key not in case]
     if missing:
         msg = f"the case lacks {', '.join(missing)}"
         raise CaseError(msg)
-    if not isinstance(case["trace"], list) or not all(isinstance(r, dict) and "kind" in r for r in case["trace"]):
-        msg = "trace must be a list of records, each an object with a kind"
+    key, mark = ("rows", "step") if "rows" in case else ("trace", "kind")
+    if not isinstance(case[key], list) or not all(isinstance(r, dict) and mark in r for r in case[key]):
+        msg = f"{key} must be a list of records, each an object with a {mark}"
         raise CaseError(msg)
     return case
 

@@ -12,12 +12,14 @@ from vnmi_lab.hv import x86
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.profiles import VNMI
 from vnmi_lab.hv.svm import CLEAN_ALL, KICK_VECTOR
-from vnmi_lab.hv.vcpu import Features, Vcpu
+from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_SMI, Features, Vcpu
 from vnmi_lab.hw.cpu import Cpu, Snapshot
 from vnmi_lab.hw.delivery import IF
-from vnmi_lab.machine import BUDGET, VMCB_PA, Outcome, reset_vmcb
+from vnmi_lab.machine import BUDGET, VMCB_PA, Outcome, Schedule, Stimulus, reset_vmcb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vnmi_lab.guest import Guest
     from vnmi_lab.rules import Switches
 
@@ -27,17 +29,18 @@ KEEP = -1
 
 
 class KvmSnapshot(NamedTuple):
-    """State of ``Kvm``; the last two decide nothing."""
+    """State of ``Kvm``; the last field decides nothing."""
 
     cpu: Snapshot
     vcpu: tuple[object, ...]
     phase: str
     said: str
+    due: tuple[int, ...]
     counted: tuple[object, ...]
 
 
 class Kvm:
-    """A guest under a policy. ``irqchip``: the interrupt controller is in the kernel, so HLT does not go to user space."""
+    """A guest under a policy. ``irqchip``: interrupt control is in the kernel, so HLT does not go to user space."""
 
     def __init__(
         self,
@@ -45,10 +48,13 @@ class Kvm:
         ops: NmiOps = VNMI,
         features: Features | None = None,
         switches: Switches | None = None,
+        stimuli: Sequence[Stimulus] = (),
         *,
         irqchip: bool = True,
     ) -> None:
         self.guest, self.ops, self.switches, self.irqchip = guest, ops, switches, irqchip
+        self.stimuli = tuple(stimuli)
+        self.schedule = Schedule(guest, stimuli)
         self.features = Features() if features is None else features
         self.cpu = Cpu(guest.image(), switches)
         guest.registers(self.cpu)
@@ -57,6 +63,10 @@ class Kvm:
         reset_vmcb(self.vcpu.vmcb)
         ops.init_vmcb(self.vcpu)
         self.phase, self.said = USER, ""
+
+    def fresh(self) -> Kvm:
+        """Return the same machine at its start."""
+        return Kvm(self.guest, self.ops, self.features, self.switches, self.stimuli, irqchip=self.irqchip)
 
     # --- user space --------------------------------------------------------------------------------------------------
 
@@ -98,10 +108,37 @@ class Kvm:
                 return Outcome("exit", self.said)
         return Outcome("budget", f"still running after {budget:,} steps")
 
-    # --- one step ------------------------------------------------------------------------------------------------------
+    # --- one step ----------------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Pass one boundary of the guest, or one pass of KVM; False when nothing can happen."""
+        """Let a stimulus arrive, pass one boundary of the guest, or one pass of KVM; False when nothing can happen."""
+        stimulus = self.schedule.next(self.cpu, self.rip)
+        if stimulus is None:
+            if self._pass():
+                return True
+            stimulus = None if self.phase == USER else self.schedule.overdue()
+        if stimulus is not None:
+            self._arrive(stimulus)
+        return stimulus is not None
+
+    @property
+    def rip(self) -> int:
+        """The guest's RIP, in the processor while it runs and in the VMCB while it does not."""
+        return self.cpu.rip if self.phase == GUEST else int(self.vcpu.vmcb.rip)
+
+    def _arrive(self, stimulus: Stimulus) -> None:
+        """Let a stimulus arrive at the virtual machine: through KVM, with a kick if the guest runs."""
+        if stimulus.what == "nmi":
+            self.nmi(stimulus.times)
+        elif stimulus.what == "intr":
+            self.vcpu.interrupt = stimulus.vector
+            self.vcpu.make_request(REQ_EVENT)
+            self._kick()
+        else:
+            self.vcpu.make_request(REQ_SMI)
+            self._kick()
+
+    def _pass(self) -> bool:
         if self.phase == GUEST:
             if not self.cpu.step():
                 return False
@@ -139,14 +176,15 @@ class Kvm:
             vcpu.halted = False
             self.phase, self.said = USER, said
 
-    # --- values ----------------------------------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> KvmSnapshot:
         """Return the state."""
-        return KvmSnapshot(self.cpu.snapshot(), self.vcpu.freeze(), self.phase, self.said, self.vcpu.counted())
+        vcpu = self.vcpu
+        return KvmSnapshot(self.cpu.snapshot(), vcpu.freeze(), self.phase, self.said, self.schedule.due, vcpu.counted())
 
     def restore(self, snapshot: KvmSnapshot) -> None:
         """Become what ``snapshot`` recorded."""
         self.cpu.restore(snapshot.cpu)
         self.vcpu.thaw(snapshot.vcpu, snapshot.counted)
-        self.phase, self.said = snapshot.phase, snapshot.said
+        self.phase, self.said, self.schedule.due = snapshot.phase, snapshot.said, snapshot.due

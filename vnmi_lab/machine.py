@@ -72,7 +72,7 @@ class Machine(Protocol):
         """Become what ``snapshot`` recorded."""
 
 
-# --- bare metal -----------------------------------------------------------------------------------------------------
+# --- bare metal ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,47 @@ class Stimulus:
             raise ValueError(msg)
 
 
+class Schedule:
+    """Which stimuli are still to come, and which is due now."""
+
+    def __init__(self, guest: Guest, stimuli: Sequence[Stimulus]) -> None:
+        self.stimuli = tuple(stimuli)
+        self.due = tuple(range(len(self.stimuli)))
+        """Numbers of those that have not come; the only thing here that changes."""
+        self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
+
+    def next(self, cpu: Cpu, rip: int) -> Stimulus | None:
+        """Take the first stimulus that is due: its step has come, or RIP is at its label."""
+        for i in self.due:
+            address = self._where[i]
+            if cpu.steps >= self._at(i) if address is None else rip == address:
+                return self._take(i)
+        return None
+
+    def overdue(self) -> Stimulus | None:
+        """Take the first stimulus that waits for a step number: nothing else happens, so time passes."""
+        timed = [i for i in self.due if self._where[i] is None]
+        return self._take(min(timed, key=self._at)) if timed else None
+
+    def quiet(self, cpu: Cpu) -> int:
+        """Return for how many steps no stimulus can come due."""
+        if not self.due:
+            return BUDGET
+        if any(self._where[i] is not None for i in self.due):
+            return 0
+        return max(0, min(self._at(i) for i in self.due) - cpu.steps)
+
+    def _take(self, i: int) -> Stimulus:
+        self.due = tuple(j for j in self.due if j != i)
+        return self.stimuli[i]
+
+    def _at(self, i: int) -> int:
+        """Return the step number a stimulus waits for; only for one that waits for no label."""
+        at = self.stimuli[i].at
+        assert isinstance(at, int)
+        return at
+
+
 class BareSnapshot(NamedTuple):
     """State of ``BareMetal``."""
 
@@ -110,72 +151,38 @@ class BareMetal:
     def __init__(self, guest: Guest, stimuli: Sequence[Stimulus] = (), switches: Switches | None = None) -> None:
         self.guest, self.switches = guest, switches
         self.stimuli = tuple(stimuli)
-        self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
+        self.schedule = Schedule(guest, stimuli)
         self.cpu = cpu = Cpu(guest.image(), switches)
         guest.registers(cpu)
         cpu.rip, cpu.r[4] = MAIN, STACK
         cpu.idt_base, cpu.idt_limit, cpu.tr_base = IDT, IDT_LIMIT, TSS
-        self._due = tuple(range(len(self.stimuli)))
 
     def fresh(self) -> BareMetal:
         """Return the same machine at its start."""
         return BareMetal(self.guest, self.stimuli, self.switches)
 
     def step(self) -> bool:
-        """Let one stimulus arrive that is due, or pass one boundary."""
-        for i in self._due:
-            if self._is_due(i):
-                self._due = tuple(j for j in self._due if j != i)
-                self._arrive(self.stimuli[i])
+        """Let one stimulus arrive that is due, or pass one boundary; halted, let the next one come early."""
+        stimulus = self.schedule.next(self.cpu, self.cpu.rip)
+        if stimulus is None:
+            if self.cpu.step():
                 return True
-        return self.cpu.step() or self._wake()
-
-    def _is_due(self, i: int) -> bool:
-        address = self._where[i]
-        return self.cpu.steps >= self._at(i) if address is None else self.cpu.rip == address
-
-    def _at(self, i: int) -> int:
-        """Return the step number a stimulus waits for; only for one that waits for no label."""
-        at = self.stimuli[i].at
-        assert isinstance(at, int)
-        return at
-
-    def _wake(self) -> bool:
-        """Let time pass while halted: the next stimulus that waits for a step number comes now."""
-        timed = [i for i in self._due if self._where[i] is None]
-        if not timed or self.cpu.stopped:
-            return False
-        first = min(timed, key=self._at)
-        self._due = tuple(j for j in self._due if j != first)
-        self._arrive(self.stimuli[first])
-        return True
-
-    def _arrive(self, stimulus: Stimulus) -> None:
-        for _ in range(stimulus.times):
-            if stimulus.what == "intr":
-                self.cpu.arrive_intr(stimulus.vector)
-            else:
-                self.cpu.arrive(stimulus.what)
+            stimulus = None if self.cpu.stopped else self.schedule.overdue()
+        if stimulus is not None:
+            arrive(self.cpu, stimulus)
+        return stimulus is not None
 
     def advance(self, count: int) -> int:
         """Do what ``count`` calls of ``step`` would do, faster; return how many took place."""
         done = 0
         while done < count:
-            used = self.cpu.run(min(count - done, self._quiet()))
+            used = self.cpu.run(min(count - done, self.schedule.quiet(self.cpu)))
             done += used
             if not used:
                 if not self.step():
                     break
                 done += 1
         return done
-
-    def _quiet(self) -> int:
-        """Return for how many steps no stimulus can come due."""
-        if not self._due:
-            return BUDGET
-        if any(self._where[i] is not None for i in self._due):
-            return 0
-        return max(0, min(self._at(i) for i in self._due) - self.cpu.steps)
 
     def run(self, budget: int = BUDGET) -> Outcome:
         """Run until the processor waits for good or stops, at most ``budget`` steps."""
@@ -185,12 +192,21 @@ class BareMetal:
 
     def snapshot(self) -> BareSnapshot:
         """Return the state."""
-        return BareSnapshot(self.cpu.snapshot(), self._due)
+        return BareSnapshot(self.cpu.snapshot(), self.schedule.due)
 
     def restore(self, snapshot: BareSnapshot) -> None:
         """Become what ``snapshot`` recorded."""
         self.cpu.restore(snapshot.cpu)
-        self._due = snapshot.due
+        self.schedule.due = snapshot.due
+
+
+def arrive(cpu: Cpu, stimulus: Stimulus) -> None:
+    """Let a stimulus arrive at the processor itself."""
+    for _ in range(stimulus.times):
+        if stimulus.what == "intr":
+            cpu.arrive_intr(stimulus.vector)
+        else:
+            cpu.arrive(stimulus.what)
 
 
 def _resolve(guest: Guest, at: int | str) -> int | None:
@@ -202,7 +218,7 @@ def _resolve(guest: Guest, at: int | str) -> int | None:
     return labels[at]
 
 
-# --- a host that follows a script -------------------------------------------------------------------------------------
+# --- a host that follows a script ------------------------------------------------------------------------------------
 
 
 class Report(NamedTuple):
@@ -263,7 +279,7 @@ class Host:
         host.load(self.script[: self.position])
         return host
 
-    # --- driving it ------------------------------------------------------------------------------------------------
+    # --- driving it --------------------------------------------------------------------------------------------------
 
     def do(self, name: str, *operands: object, budget: int = BUDGET) -> Outcome:
         """Carry out one line of script now; a ``run`` ends at the #VMEXIT. ``ValueError`` for a line that is none.
@@ -388,7 +404,7 @@ class Host:
             counters, self.nmis,
         )  # fmt: skip
 
-    # --- values ----------------------------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------------------------------
 
     _own = staticmethod(attrgetter("nmis", "interrupts", "smis", "_skip"))
 

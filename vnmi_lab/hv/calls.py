@@ -8,7 +8,7 @@ the function that was running: that function is the rule of the change.
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from vnmi_lab.rules import Rule
 
@@ -58,6 +58,6 @@ def kvm(file: str) -> Callable[[Callable[Concatenate[Vcpu, P], R]], Callable[Con
 
         marked: Any = call
         marked.kvm_file = file
-        return call
+        return cast("Callable[Concatenate[Vcpu, P], R]", marked)
 
     return mark

@@ -67,7 +67,11 @@ ROWS: dict[str, Row] = {
         "The guest will exit as soon as that NMI may be injected.",
     ),
     "get_nmi_mask": Row(
-        "op", "svm_get_nmi_mask", "svm/svm.c", "process_nmi, KVM_GET_VCPU_EVENTS", "Whether NMIs are masked for the guest."
+        "op",
+        "svm_get_nmi_mask",
+        "svm/svm.c",
+        "process_nmi, KVM_GET_VCPU_EVENTS",
+        "Whether NMIs are masked for the guest.",
     ),
     "set_nmi_mask": Row(
         "op",
@@ -77,7 +81,11 @@ ROWS: dict[str, Row] = {
         "NMIs are masked, or not, from now on.",
     ),
     "is_vnmi_pending": Row(
-        "op", "svm_is_vnmi_pending", "svm/svm.c", "process_nmi, KVM_GET_VCPU_EVENTS", "Whether the processor's slot is taken."
+        "op",
+        "svm_is_vnmi_pending",
+        "svm/svm.c",
+        "process_nmi, KVM_GET_VCPU_EVENTS",
+        "Whether the processor's slot is taken.",
     ),
     "set_vnmi_pending": Row(
         "op",
@@ -94,10 +102,18 @@ ROWS: dict[str, Row] = {
         "What was queued is accepted, as many as the guest could tell apart.",
     ),
     "iret_interception": Row(
-        "seam", "iret_interception", "svm/svm.c", "after exit 74h", "The guest is about to execute IRET; it has not yet."
+        "seam",
+        "iret_interception",
+        "svm/svm.c",
+        "after exit 74h",
+        "The guest is about to execute IRET; it has not yet.",
     ),
     "db_interception": Row(
-        "seam", "db_interception", "svm/svm.c", "after exit 41h", "A step that KVM borrowed is over; any other #DB is the guest's."
+        "seam",
+        "db_interception",
+        "svm/svm.c",
+        "after exit 41h",
+        "A step that KVM borrowed is over; any other #DB is the guest's.",
     ),
     "stgi_interception": Row(
         "seam", "stgi_interception", "svm/nested.c", "after exit 84h", "GIF is set and RIP is past the STGI."
@@ -109,15 +125,29 @@ ROWS: dict[str, Row] = {
         "after every exit, before its handler",
         "What was injected is delivered, or queued again from EXITINTINFO.",
     ),
-    "init_vmcb": Row("seam", "init_vmcb", "svm/svm.c", "when the vCPU is made", "The VMCB has the intercepts and controls it needs."),
+    "init_vmcb": Row(
+        "seam", "init_vmcb", "svm/svm.c", "when the vCPU is made", "The VMCB has the intercepts and controls it needs."
+    ),
     "get_vcpu_events": Row(
-        "seam", "kvm_vcpu_ioctl_x86_get_vcpu_events", "x86.c", "KVM_GET_VCPU_EVENTS", "All that another machine needs to go on."
+        "seam",
+        "kvm_vcpu_ioctl_x86_get_vcpu_events",
+        "x86.c",
+        "KVM_GET_VCPU_EVENTS",
+        "All that another machine needs to go on.",
     ),
     "set_vcpu_events": Row(
-        "seam", "kvm_vcpu_ioctl_x86_set_vcpu_events", "x86.c", "KVM_SET_VCPU_EVENTS", "The vCPU goes on where the events were taken."
+        "seam",
+        "kvm_vcpu_ioctl_x86_set_vcpu_events",
+        "x86.c",
+        "KVM_SET_VCPU_EVENTS",
+        "The vCPU goes on where the events were taken.",
     ),
     "mark_vmcb_dirty": Row(
-        "seam", "vmcb_mark_dirty", "svm/svm.h", "after a change of int_ctl", "The processor will not use a cached int_ctl."
+        "seam",
+        "vmcb_mark_dirty",
+        "svm/svm.h",
+        "after a change of int_ctl",
+        "The processor will not use a cached int_ctl.",
     ),
 }
 

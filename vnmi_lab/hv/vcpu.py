@@ -48,8 +48,8 @@ _counted = attrgetter(*COUNTED)
 class Features:
     """What the processor reports and what the module's parameters allow.
 
-    ``vnmi_cpuid``: CPUID 8000_000A EDX[25]; ``vnmi``, ``vgif``: parameters of kvm_amd; ``boolean_pending``: kernels up to
-    6.3 report a pending NMI as yes or no. The last four are annotated branches a lab can set, not machinery.
+    ``vnmi_cpuid``: CPUID 8000_000A EDX[25]; ``vnmi``, ``vgif``: parameters of kvm_amd; ``boolean_pending``: kernels to 6.3
+    report a pending NMI as yes or no. The last four are annotated branches a lab can set, not machinery.
     """
 
     vnmi_cpuid: bool = True
@@ -108,7 +108,14 @@ class Vcpu:
         self.vmcb = Vmcb(cpu.memory, pa)
         for name in (*STATE, *COUNTED):
             setattr(self, name, 0)
-        for name in ("nmi_injected", "nmi_masked", "awaiting_iret_completion", "nmi_singlestep", "smi_pending", "in_smm"):
+        for name in (
+            "nmi_injected",
+            "nmi_masked",
+            "awaiting_iret_completion",
+            "nmi_singlestep",
+            "smi_pending",
+            "in_smm",
+        ):
             setattr(self, name, False)
         self.smm_inside_nmi = self.immediate_exit = self.halted = self.window_gif = self.nmi_l1_to_l2 = False
         self.exception = self.interrupt = self.interrupt_injected = None
@@ -117,7 +124,7 @@ class Vcpu:
         self.path: list[str] = []
         self.seen: tuple[Any, bytes] | None = None
 
-    # --- values ---------------------------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------------------------------
 
     def freeze(self) -> tuple[object, ...]:
         """Return the software state that decides what happens next."""
@@ -135,7 +142,7 @@ class Vcpu:
             setattr(self, name, value)
         self.exits = counted[-1]
 
-    # --- requests -------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     def make_request(self, bit: int) -> None:
         """Raise a KVM_REQ_* bit (``kvm_make_request``)."""

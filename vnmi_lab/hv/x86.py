@@ -1,4 +1,4 @@
-"""The part of KVM that is the same for Intel and AMD: requests, what is injected in which order, events for user space."""
+"""What KVM does alike on Intel and AMD: requests, what is injected in which order, events for user space."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def kvm_vcpu_has_events(vcpu: Vcpu) -> bool:
     return vcpu.interrupt is not None and svm.svm_interrupt_allowed(vcpu) > 0
 
 
-# --- user space --------------------------------------------------------------------------------------------------------
+# --- user space ------------------------------------------------------------------------------------------------------
 
 
 @kvm(X86)
