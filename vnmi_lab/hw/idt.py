@@ -39,7 +39,7 @@ DF_VECTOR, PF_VECTOR = 8, 14
 FRAMES_KEPT = 63
 """Interrupt frames remembered for whoever watches; nothing of the machine depends on them."""
 MOST_FAULTS = 8
-"""Faults one after the other in one delivery. #DF and shutdown end every such series sooner; without them it is dropped."""
+"""Most faults in one delivery. #DF and shutdown end every such series sooner; without them the event is dropped."""
 _FRAME = Struct("<5Q")
 
 gate_at = lru_cache(maxsize=1024)(Gate.decode)
