@@ -11,6 +11,7 @@ const STRIP = 14; // px, the name of a handler above its instructions
 const ROW = CELL + STRIP + 4; // px, from one handler to the one inside it
 const WAVE = 34; // px, one digital wave
 const FIT_STEPS = 120; // runs up to this long are fitted to the width, longer ones scroll
+const REST = 200; // ms without a move before the kernel is told
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
 const STYLES = new Set(["main", "nmi", "other", "intr", "host", "bare", "guest", "mask", "pend", "bus", "plain", "shadow"]);
 const GROUPS = ["NMI", "Interrupts", "VMCB", "Registers"];
@@ -803,16 +804,13 @@ class Player {
     this.live.textContent = `Step ${this.cursor}: ${this.run.sentence(this.cursor)}`;
   }
 
-  /** Tell the kernel where we are: at once, then at most every 150 ms. A dead kernel does not matter. */
+  /** Tell the kernel where we are, once we have rested there. A dead kernel does not matter. */
   save() {
     clearTimeout(this.later);
-    const send = () => {
-      this.sent = performance.now();
+    this.later = setTimeout(() => {
       if (this.model.get("cursor") === this.cursor) return;
       try { this.model.set("cursor", this.cursor); this.model.save_changes(); } catch (error) { console.warn("timeline: cursor not saved", error); }
-    };
-    const wait = 150 - (performance.now() - (this.sent || -Infinity));
-    if (wait <= 0) send(); else this.later = setTimeout(send, wait);
+    }, REST);
   }
 
   // looking

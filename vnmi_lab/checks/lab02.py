@@ -410,5 +410,5 @@ one_at_a_time = Exercise(
     ),
 )
 
-PREDICTIONS = (before_or_after, closed_ears, type_three, nested_injection, too_early)
+PREDICTIONS = (before_or_after, type_three, closed_ears, nested_injection, too_early)
 EXERCISES = (nmi_word, nest, one_at_a_time)

@@ -47,6 +47,8 @@ STATE = (
     "v_intr_vector", "nested_paging", "iopm_base_pa", "tsc_offset", "host_if", "host", "cache", "absent", "frames",
 )  # fmt: skip
 _state = attrgetter(*STATE)
+SHADOW_RULES = ("R-SHADOW-END", "R-STI-SHADOW", "R-MOVSS-SHADOW")
+"""Why ``shadow`` is what it is after an instruction, by its value."""
 
 
 class Snapshot(NamedTuple):
@@ -361,7 +363,8 @@ class Cpu:
         for rule, field, new in source.takes:
             self.change(rule, field, new(self))
         if source.name == "init":
-            idt.stop(self, "R-INIT-TAKE", "init")
+            if self.on("R-INIT-TAKE"):
+                idt.stop(self, "R-INIT-TAKE", "init")
         elif source.name == "injection":
             if self.on("R-EVENTINJ"):
                 self._deliver_injection(word)
@@ -417,12 +420,12 @@ class Cpu:
         self.rflags |= self.rf_before
 
     def _completed(self, stepping: int, rip: int, text: str) -> None:
-        if self.sink is not None:
-            self.sink(Executed(rip, text))
-            self.changed("R-SHADOW-END", "shadow", self.shadow_before, self.shadow)
-            self.changed("R-RF-CLEAR", "rflags", self.rflags | self.rf_before, self.rflags)
         if not self.shadow and not self.on("R-SHADOW-END"):
             self.shadow = self.shadow_before
+        if self.sink is not None:
+            self.sink(Executed(rip, text))
+            self.changed(SHADOW_RULES[self.shadow], "shadow", self.shadow_before, self.shadow)
+            self.changed("R-RF-CLEAR", "rflags", self.rflags | self.rf_before, self.rflags)
         if stepping and not (self.shadow == system.MOVSS_SHADOW and self.on("R-TF-MOVSS")):
             self.change("R-TF-TRAP", "trap", 1)
             self.attention = 1

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 DF_VECTOR, PF_VECTOR = 8, 14
 FRAMES_KEPT = 63
 """Interrupt frames remembered for whoever watches; nothing of the machine depends on them."""
+MOST_FAULTS = 8
+"""Most faults in one delivery. #DF and shutdown end every such series sooner; without them the event is dropped."""
 _FRAME = Struct("<5Q")
 
 gate_at = lru_cache(maxsize=1024)(Gate.decode)
@@ -56,7 +58,7 @@ def raise_event(  # noqa: PLR0913 - what an event is, in words at every call
         if intercepted(cpu, word, address, return_rip if soft else 0):
             return
         _set_cr2(cpu, word, address)
-    while True:
+    for _attempt in range(MOST_FAULTS):
         cpu.in_flight, cpu.in_flight_injected = word, injected
         try:
             _enter(cpu, word, return_rip, soft=soft, fault=fault)
@@ -68,8 +70,8 @@ def raise_event(  # noqa: PLR0913 - what an event is, in words at every call
                 return
             word, return_rip, soft, injected, fault = combined, cpu.rip, False, False, True
             continue
-        cpu.in_flight = 0
-        return
+        break
+    cpu.in_flight = 0
 
 
 def intercepted(cpu: Cpu, word: int, address: int, next_rip: int = 0) -> bool:

@@ -124,6 +124,8 @@ GUEST_ONLY = (
     "injection",
     "halted",
 )
+NO_INSTRUCTION = 0x1F | 1 << 27 | 1 << 31
+"""Intercepts that no single instruction decides: INTR, NMI, SMI, INIT, VINTR, IOIO_PROT, SHUTDOWN."""
 HOST_SAVED = ("rip", "rsp", "rax", "rflags", "cs", "ss", "idt_base", "idt_limit")
 
 _EFER_KNOWN, _EFER_SVME, _LONG_MODE = 0xFD01, 1 << 12, 0x500
@@ -200,6 +202,8 @@ def vmrun(cpu: Cpu, pa: int) -> None:
     cpu.host_if = cpu.rflags & IF
     cpu.guest_mode = 1
     cpu.intercepts = read("intercept_3") | read("intercept_4") << 32
+    if not cpu.on("R-ICPT-INSN"):
+        cpu.intercepts &= NO_INSTRUCTION
     for rule, field, name, extract in LOADS:
         cpu.change(rule, name, extract(read(field)))
     if cpu.v_nmi_enable:

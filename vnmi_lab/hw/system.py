@@ -61,8 +61,7 @@ def mov_ss(cpu: Cpu, next_rip: int, selector: int) -> None:
 
 def hlt(cpu: Cpu, next_rip: int) -> None:
     """HLT."""
-    if cpu.on("R-HLT"):
-        cpu.halted = 1
+    cpu.change("R-HLT", "halted", 1)
     cpu.attention = 1
     cpu.rip = next_rip
 

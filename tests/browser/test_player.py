@@ -1,0 +1,338 @@
+"""The player alone on a page: every control by mouse and by key, themes, widths, hostile texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+
+from tests.timeline_runs import hostile, latched, looping, nested
+from vnmi_lab.timeline import Payload, asset, build, state_at
+from vnmi_lab.timeline.columns import plain
+
+pytestmark = pytest.mark.browser
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>player</title>
+<style>%s</style><body%s><main></main>
+<script type="module">
+const { default: player } = await import("data:text/javascript;base64,%s");
+window.models = []; window.close = []; window.stolen = [];
+document.addEventListener("keydown", (event) => window.stolen.push(event.key));
+for (const traits of %s) {
+  const heard = {};
+  const model = {
+    get: (name) => traits[name],
+    set: (name, value) => {
+      if (traits[name] === value) return;
+      traits[name] = value;
+      (heard[`change:${name}`] || []).forEach((action) => action());
+    },
+    on: (name, action) => (heard[name] ??= []).push(action),
+    off: (name, action) => { heard[name] = heard[name].filter((other) => other !== action); },
+    save_changes: () => { model.saved = (model.saved || 0) + 1; },
+    heard,
+  };
+  const el = document.createElement("div");
+  document.querySelector("main").append(el);
+  models.push(model);
+  close.push(player.render({ model, el }));
+}
+</script>"""
+
+
+class Shown:
+    """A page with players; ``player(n)`` is the n-th of them."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        page.on("request", lambda request: self.errors.append(request.url) if request.url.startswith("http") else None)
+
+    def player(self, number: int = 0) -> Locator:
+        return self.page.locator(".vnmi-player").nth(number)
+
+    def stage(self, number: int = 0) -> Locator:
+        return self.player(number).locator(".vl-scroll")
+
+    def at(self, cursor: int, number: int = 0) -> None:
+        expect(self.player(number)).to_have_attribute("data-cursor", str(cursor))
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.stage().press(key)
+
+    def click(self, name: str) -> None:
+        self.player().get_by_role("button", name=name).click()
+
+    def saved(self, cursor: int) -> int:
+        """How often the kernel was told, once it knows of ``cursor``."""
+        self.page.wait_for_function(f"() => models[0].get('cursor') === {cursor}")
+        return int(self.page.evaluate("() => models[0].saved"))
+
+
+class Open:
+    """Opens a page with one player for each payload."""
+
+    def __init__(self, browser: Browser, folder: Path) -> None:
+        self.browser, self.folder = browser, folder
+        self.pages: list[Shown] = []
+
+    def __call__(
+        self,
+        *payloads: Payload,
+        width: int = 1280,
+        jupyter: str = "",
+        scheme: Literal["light", "dark"] = "light",
+        motion: Literal["reduce", "no-preference"] = "no-preference",
+    ) -> Shown:
+        traits = [{"payload": payload, "cursor": 0, "visible_until": None} for payload in payloads]
+        body = f' data-jp-theme-light="{jupyter}"' if jupyter else ""
+        script = b64encode(asset("player.js").encode()).decode()
+        page = PAGE % (asset("player.css"), body, script, json.dumps(traits).replace("<", "\\u003c"))
+        file = self.folder / "page.html"
+        file.write_text(page, encoding="utf-8")
+        viewport: ViewportSize = {"width": width, "height": 900}
+        made = self.browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion=motion)
+        shown = Shown(made.new_page())
+        self.pages.append(shown)
+        shown.page.goto(file.as_uri())
+        for number in range(len(payloads)):
+            expect(shown.player(number)).to_have_attribute("data-ready", "true")
+        return shown
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    opened = Open(browser, tmp_path)
+    yield opened
+    for shown in opened.pages:
+        assert shown.errors == []
+        shown.page.context.close()
+
+
+def test_every_button_moves_as_it_says(show: Open) -> None:
+    shown = show(build(latched()))
+    shown.at(0)
+    for name, cursor in [
+        ("Step (right", 1),
+        ("Next event", 3),
+        ("Last step", 18),
+        ("Step back", 17),
+        ("Previous", 14),
+        ("First", 0),
+    ]:
+        shown.click(name)
+        shown.at(cursor)
+    goto = shown.player().get_by_role("spinbutton")
+    for typed, cursor in [("7", 7), ("999", 18), ("-3", 0), ("", 0)]:
+        goto.fill(typed)
+        goto.press("Enter")
+        shown.at(cursor)
+    shown.player().get_by_role("slider").fill("11")
+    shown.at(11)
+    shown.page.wait_for_function("() => models[0].get('cursor') === 11")
+
+
+def test_every_key_moves_as_the_sheet_says_and_reaches_nobody_else(show: Open) -> None:
+    shown = show(build(latched()))
+    keys = [("ArrowRight", 1), ("Shift+ArrowRight", 11), ("ArrowLeft", 10), ("Shift+ArrowLeft", 0), (".", 3), (".", 4)]
+    for key, cursor in [*keys, (",", 3), ("End", 18), ("ArrowRight", 18), ("Home", 0), ("ArrowLeft", 0)]:
+        shown.press(key)
+        shown.at(cursor)
+    sheet = shown.player().get_by_role("group", name="Keys", exact=True)
+    shown.press("?")
+    expect(sheet).to_be_visible()
+    shown.press("Escape")
+    expect(sheet).to_be_hidden()
+    assert shown.page.evaluate("() => stolen.filter((key) => key !== 'Shift')") == []
+    shown.press("Tab")
+    expect(shown.stage()).not_to_be_focused()
+    assert shown.page.evaluate("() => stolen.includes('Tab')")
+
+
+def test_play_goes_on_to_the_end_pauses_and_tells_the_kernel_only_then(show: Open) -> None:
+    shown = show(build(latched()))
+    shown.player().get_by_role("combobox").select_option("20")
+    shown.press(" ")
+    expect(shown.player()).to_have_attribute("data-playing", "true")
+    shown.at(18)
+    expect(shown.player()).to_have_attribute("data-playing", "false")
+    assert shown.saved(18) == 1
+    shown.press(" ")  # from the end it starts again
+    expect(shown.player()).to_have_attribute("data-playing", "true")
+    shown.click("Pause")
+    expect(shown.player()).to_have_attribute("data-playing", "false")
+
+
+def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
+    shown = show(build(looping(200)))
+    shown.page.evaluate("""() => { const slider = document.querySelector(".vl-scrub");
+      for (let n = 0; n < 200; n++) { slider.value = n; slider.dispatchEvent(new Event("input")); } }""")
+    assert shown.saved(199) == 1
+
+
+def test_pointing_at_a_step_goes_there(show: Open) -> None:
+    shown = show(build(latched()))
+    box = shown.stage().bounding_box()
+    assert box is not None
+    shown.stage().click(position={"x": box["width"] * 9.5 / 19, "y": 100})
+    shown.at(9)
+    shown.press("ArrowRight")
+    shown.at(10)
+
+
+def test_the_state_shown_is_the_state_of_the_trace(show: Open) -> None:
+    payload = build(nested())
+    shown = show(payload)
+    for step in (0, 2, 7, 8, 13, 18):
+        shown.page.evaluate(f"() => models[0].set('cursor', {step})")
+        shown.at(step)
+        rows = (
+            shown.player()
+            .locator(".vl-row")
+            .evaluate_all("rows => rows.map((row) => [row.dataset.field, row.dataset.value])")
+        )
+        expected = {key: plain(value) for key, value in state_at(payload, step).items()}
+        assert dict(rows) == {key: str(expected[key]) for key, _ in rows}
+        assert len(rows) == len(payload["fields"])
+
+
+def test_the_step_says_what_changed_and_why(show: Open) -> None:
+    shown = show(build(latched()))
+    shown.page.evaluate("() => models[0].set('cursor', 9)")
+    player = shown.player()
+    entry = player.locator('[data-rule="R-IRET-UNMASK"]')
+    expect(entry).to_contain_text("nmi_mask:1→0")
+    expect(entry).to_contain_text("An IRET that completes unmasks NMIs.")
+    expect(entry).to_contain_text("APM vol. 2, 8.1.4")
+    expect(player.locator('.vl-row[data-field="nmi_mask"]')).to_contain_text("was 1")
+    expect(player.locator('.vl-code[data-at="now"]')).to_contain_text("iretq")
+    expect(player.locator('.vl-code[data-at="next"]')).to_contain_text("jne")
+    expect(player.get_by_role("status")).to_have_text(
+        "Step 9: iretq pops the frame and returns; NMIs are no longer masked."
+    )
+    shown.press("ArrowRight")
+    expect(player.locator('.vl-word[data-frame="true"]')).to_have_count(5)
+
+
+def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> None:
+    shown = show(build(latched(), visible_until=7))
+    for go in ("End", ".", "ArrowRight", "Shift+ArrowRight"):
+        shown.press(go)
+        shown.at(7)
+    goto = shown.player().get_by_role("spinbutton")
+    goto.fill("12")
+    goto.press("Enter")
+    shown.at(7)
+    expect(shown.player().locator(".vl-cover")).to_be_visible()
+    expect(shown.player().locator(".vl-svg")).not_to_contain_text("run 2")
+    shown.page.evaluate("() => { models[0].get('payload').visible_until = null; models[0].set('visible_until', 17); }")
+    shown.press("End")
+    shown.at(17)
+    shown.page.evaluate("() => models[0].set('visible_until', null)")
+    expect(shown.player().locator(".vl-cover")).to_be_hidden()
+    shown.press("End")
+    shown.at(18)
+
+
+def test_two_players_do_not_disturb_each_other(show: Open) -> None:
+    shown = show(build(latched()), build(nested()))
+    shown.press("End")
+    shown.at(18)
+    shown.at(0, 1)
+    shown.stage(1).press("ArrowRight")
+    shown.at(1, 1)
+    shown.at(18)
+
+
+def test_hostile_texts_stay_texts(show: Open) -> None:
+    shown = show(build(hostile()))
+    for step in range(3):
+        shown.page.evaluate(f"() => models[0].set('cursor', {step})")
+        assert shown.page.locator("img, script[src], [onload], [onerror]").count() == 0
+    expect(shown.player().locator(".vl-title")).to_contain_text("<img src=x onerror=alert(1)>")
+
+
+def test_a_payload_it_cannot_read_is_said_and_another_one_is_drawn(show: Open) -> None:
+    shown = show(build(latched()))
+    shown.page.evaluate("() => { window.good = models[0].get('payload'); models[0].set('payload', { version: 99 }); }")
+    expect(shown.page.get_by_role("alert")).to_have_text(
+        "The timeline cannot be drawn: this player reads payload version 1, not 99"
+    )
+    assert len(shown.errors) == 1
+    shown.errors.clear()
+    shown.page.evaluate("() => models[0].set('payload', window.good)")
+    shown.press("End")
+    shown.at(18)
+
+
+def test_closing_leaves_no_listener_behind(show: Open) -> None:
+    shown = show(build(latched()))
+    shown.press(" ")
+    shown.page.evaluate("() => close[0]()")
+    assert shown.page.evaluate("() => Object.values(models[0].heard).flat().length") == 0
+
+
+def test_all_lanes_shows_the_bits_that_stay_0(show: Open) -> None:
+    shown = show(build(nested()))
+    lane = shown.player().locator('[data-lane="v_nmi_blocking"]')
+    expect(lane).to_have_count(0)
+    shown.click("All lanes")
+    expect(lane).to_have_text("0")
+    expect(shown.player()).to_contain_text("V_NMI_MASK, bit 12")
+
+
+def test_a_long_run_follows_the_playhead_and_draws_a_window(show: Open) -> None:
+    shown = show(build(looping(10_000)))
+    for key in ("End", "Home", "Shift+ArrowRight"):
+        shown.press(key)
+        head, stage = shown.player().locator(".vl-playhead"), shown.stage()
+        shown.page.wait_for_timeout(200)
+        inside, outside = head.bounding_box(), stage.bounding_box()
+        assert inside is not None
+        assert outside is not None
+        assert outside["x"] <= inside["x"] <= outside["x"] + outside["width"]
+    assert shown.player().locator(".vl-svg *").count() < 2_000
+    shown.press("+", "+", "0")
+    expect(shown.player().locator(".vl-svg")).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("jupyter", "scheme", "theme"), [("true", "dark", "light"), ("false", "light", "dark"), ("", "dark", "dark")]
+)
+def test_the_theme_is_jupyterlabs_or_the_systems(
+    show: Open, jupyter: str, scheme: Literal["light", "dark"], theme: str
+) -> None:
+    shown = show(build(latched()), jupyter=jupyter, scheme=scheme)
+    expect(shown.player()).to_have_attribute("data-theme", theme)
+    shown.page.evaluate("() => { document.body.dataset.jpThemeLight = 'false'; }")
+    expect(shown.player()).to_have_attribute("data-theme", "dark")
+
+
+def test_reduced_motion_plays_without_gliding(show: Open) -> None:
+    shown = show(build(latched()), motion="reduce")
+    shown.player().get_by_role("combobox").select_option("20")
+    shown.press(" ")
+    shown.at(18)
+    expect(shown.player()).to_have_class(re.compile("vl-jump"))
+    assert shown.player().locator(".vl-playhead").evaluate("node => getComputedStyle(node).transitionDuration") == "0s"
+
+
+@pytest.mark.parametrize("width", [600, 800, 1280, 2560])
+def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
+    shown = show(build(nested()), width=width)
+    shown.click("All lanes")
+    assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
+    for button in shown.player().get_by_role("button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width

@@ -1,0 +1,250 @@
+"""The payload, the still picture and the table: what they say of runs written by hand and of real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import product
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.timeline_runs import Run, hostile, latched, looping, nested
+from vnmi_lab.guest import Guest
+from vnmi_lab.machine import BareMetal, Host, Stimulus
+from vnmi_lab.timeline import TraceLike, build, html, palette, shown, state_at, summary, svg, table
+from vnmi_lab.timeline.columns import JSON_SAFE, at, column, number, plain, runs
+from vnmi_lab.timeline.fields import FIELDS, WAVES
+from vnmi_lab.timeline.palette import STYLES, THEMES
+from vnmi_lab.timeline.svg import MOST, kept
+from vnmi_lab.trace import Trace
+
+HANDLER = "push rax\ninside: inc qword [rbx+0x10]\npop rax\niretq"
+
+
+def bare() -> Trace:
+    guest = Guest.of("mov rcx, 3\nagain: nop\ndec rcx\njne again\nsti\nhlt", {2: HANDLER}, tail="hlt")
+    return Trace(BareMetal(guest, [Stimulus("again"), Stimulus("inside")]), "Two NMIs")
+
+
+def hosted() -> Trace:
+    host = Host(Guest.of("nop\nnop\nvmmcall", {2: HANDLER}))
+    host.load([("set", "event_inj", 0x80000200), "run"])
+    return Trace(host, "An injected NMI")
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 3), st.just(2**63), st.sampled_from(["a", "b"])), min_size=1))
+def test_a_column_gives_back_every_value_it_was_written_from(values: list[int | str | None]) -> None:
+    flat = column(values)
+    assert [at(flat, step) for step in range(len(values))] == [plain(value) for value in values]
+    assert [v for first, last, v in runs(flat, len(values)) for _ in range(first, last)] == [plain(v) for v in values]
+
+
+@pytest.mark.parametrize("value", [0, JSON_SAFE, JSON_SAFE + 1, 2**64 - 1])
+def test_a_number_survives_json_whatever_its_size(value: int) -> None:
+    written = json.loads(json.dumps(plain(value)))
+    assert number(written) == value
+    assert isinstance(written, str) == (value > JSON_SAFE)
+
+
+# --- the payload ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [bare, hosted, latched, nested, lambda: looping(150), hostile])
+def test_the_payload_holds_every_step_of_the_trace_exactly(make: Callable[[], TraceLike]) -> None:
+    trace = make()
+    payload = json.loads(json.dumps(build(trace)))
+    for index in range(len(trace)):
+        step = trace[index]
+        assert state_at(payload, index).items() >= {key: plain(value) for key, value in step.state.items()}.items()
+        assert payload["words"][payload["text"][index]] == step.text
+        assert payload["words"][payload["sentence"][index]] == step.sentence
+        assert at(payload["columns"]["world"], index) == step.world
+        height, base = at(payload["stack"]["height"], index), at(payload["stack"]["base"], index)
+        words = [number(at(payload["stack"]["words"][str(base + 8 * n)], index)) for n in range(height)]
+        assert words == [value for _, value, _ in step.stack]
+    assert [c[1:3] for c in payload["changes"]] == [
+        [c.rule, c.field] for i in range(len(trace)) for c in trace[i].changes
+    ]
+
+
+def test_a_latched_nmi_has_its_mark_its_handler_and_its_cause() -> None:
+    payload = build(latched())
+    assert payload["marks"] == [[3, "nmi", "NMI"], [7, "nmi", "NMI"]]
+    assert [span[:4] for span in payload["handlers"]] == [[4, 10, 1, "nmi"], [10, 15, 1, "nmi"]]
+    assert [link[:4] for link in payload["links"]] == [
+        [3, "outside", 3, "nmi_latch"],
+        [7, "outside", 7, "nmi_latch"],
+        [9, "nmi_mask", 10, "code"],
+    ]
+    assert payload["worlds"] == [[0, 19, "bare"]]
+
+
+def test_injected_nmis_nest_between_vmrun_and_vmexit() -> None:
+    payload = build(nested())
+    assert [crossing[:2] for crossing in payload["crossings"]] == [[1, "down"], [5, "up"], [7, "down"], [18, "up"]]
+    assert payload["crossings"][1][2] == "INTR (60h)"
+    assert [band[2] for band in payload["worlds"]] == ["host", "guest", "host", "guest", "host"]
+    assert [span[:3] for span in payload["handlers"]] == [[2, 15, 1], [8, 13, 2]]
+    assert [link[:4] for link in payload["links"]] == [[0, "event_inj", 2, "code"], [6, "event_inj", 8, "code"]]
+
+
+def test_the_real_machine_links_the_iret_to_the_nmi_it_lets_in() -> None:
+    payload = build(bare())
+    causes = [link for link in payload["links"] if link[1] == "nmi_mask"]
+    assert len(causes) == 1
+    iret, _, taken, _, _ = causes[0]
+    assert payload["words"][payload["text"][iret]] == "iretq"
+    assert payload["kinds"][taken] == "deliver"
+
+
+def test_an_instruction_stands_in_the_row_of_the_handler_it_belongs_to() -> None:
+    rows, owners = (build(latched())["columns"][key] for key in ("row", "owner"))
+    assert [at(rows, step) for step in (0, 4, 9, 10, 14, 15)] == [0, 1, 1, 1, 1, 0]
+    assert [at(owners, step) for step in (0, 4, 14, 15)] == ["main", "nmi", "nmi", "main"]
+
+
+def test_a_handler_of_another_vector_is_named() -> None:
+    guest = Guest.of("nop\nint3\nnop\nhlt", {3: "iretq"}, tail="hlt")
+    spans = build(Trace(BareMetal(guest)))["handlers"]
+    assert [(span[3], span[4]) for span in spans] == [("other", "handler of vector 3")]
+
+
+def test_waves_that_never_move_wait_behind_the_toggle() -> None:
+    quiet = {wave["key"]: wave["quiet"] for wave in build(nested())["waves"]}
+    assert {key for key, value in quiet.items() if not value} == {"nmi_mask", "nmi_latch", "event_inj", "gif"}
+    assert {"v_nmi_pending", "v_nmi_blocking", "v_nmi_enable", "IF"} <= {key for key, value in quiet.items() if value}
+    assert not any(wave["key"].startswith("v_") for wave in build(latched())["waves"])
+
+
+def test_events_are_the_steps_at_which_more_happens_than_an_instruction() -> None:
+    assert build(latched())["events"] == [3, 4, 7, 9, 10, 14]
+
+
+def test_every_field_of_a_real_state_is_shown() -> None:
+    known = {field.key for field in FIELDS}
+    assert {key for trace in (bare(), hosted()) for key in trace[0].state} <= known
+    assert {wave.key for wave in WAVES} <= known
+    assert {wave.style for wave in WAVES} <= STYLES.keys()
+
+
+def test_only_the_rules_that_changes_name_travel() -> None:
+    payload = build(hosted())
+    assert set(payload["rules"]) == {change[1] for change in payload["changes"]}
+    assert all(sentence and source and grade for sentence, source, grade in payload["rules"].values())
+
+
+def test_500_steps_weigh_less_than_300_kb() -> None:
+    guest = Guest.of("again: push rcx\nmov rax, [rbx]\nadd rax, 3\nmov [rbx], rax\npop rcx\njmp again", {2: HANDLER})
+    trace = Trace(BareMetal(guest, [Stimulus(20 * n) for n in range(25)]), limit=500)
+    assert len(json.dumps(build(trace), separators=(",", ":"))) < 300_000
+
+
+def test_a_trace_without_steps_says_so() -> None:
+    with pytest.raises(ValueError, match=r"^a timeline needs at least one step; this trace has none$"):
+        build(Run("nothing"))
+
+
+# --- the still picture and the table ----------------------------------------------------------------------------------
+
+
+def texts(picture: str) -> list[str]:
+    return [node.text or "" for node in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+
+
+@pytest.mark.parametrize("make", [bare, hosted, latched, nested, lambda: looping(700), hostile])
+@pytest.mark.parametrize("cursor", [None, 0, 2, 10**6])
+def test_the_picture_is_well_formed_and_says_its_title(make: Callable[[], TraceLike], cursor: int | None) -> None:
+    trace = make()
+    picture = svg(build(trace), cursor)
+    assert trace.title in texts(picture)
+    assert picture.count('class="head"') == (cursor is not None)
+
+
+def test_the_picture_names_lanes_levels_and_crossings_in_words() -> None:
+    said = texts(svg(build(nested())))
+    assert {"host", "guest", "VMRUN", "INTR (60h)", "event_inj", "80000200h", "NMI handler, run 2"} <= set(said)
+    assert {"nmi_mask", "masked", "nmi_latch", "pending"} <= set(texts(svg(build(latched()))))
+
+
+def test_a_long_run_is_drawn_by_its_events() -> None:
+    payload = build(looping(3000))
+    steps = kept(payload)
+    assert len(steps) == MOST
+    assert set(payload["events"][:MOST]) <= set(steps)
+    assert f"{MOST} of {payload['steps']:,} steps" in texts(svg(payload))
+    assert len(svg(payload)) < 200_000
+
+
+def test_what_is_still_to_be_predicted_is_not_in_picture_table_or_summary() -> None:
+    payload = build(latched(), visible_until=7)
+    assert shown(payload) == 8
+    assert "iretq" not in svg(payload) + table(payload)
+    assert "iretq" in table({**payload, "visible_until": None})
+    assert "8 steps, 1 events taken" in summary(payload)
+
+
+def test_hostile_texts_are_escaped_everywhere() -> None:
+    payload = build(hostile())
+    for page in (svg(payload), table(payload), html(payload)):
+        assert "<img src=x" not in page
+        assert "<script" not in page
+        assert "<svg onload" not in page
+
+
+def test_the_table_has_a_row_a_step_with_rule_and_old_and_new() -> None:
+    page = table(build(latched()))
+    assert page.count("<tr>") == len(latched()) + 1
+    assert "nmi_mask 1 → 0 (R-IRET-UNMASK)" in page
+    assert page.count('scope="col"') == 7
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+JUPYTERLAB = {"light": ("#ffffff",), "dark": ("#212121", "#111111")}
+"""What `--jp-layout-color1` and `0` are in JupyterLab 4's themes."""
+HUES = ("main", "nmi", "other", "pend", "guest")
+TEXT = [("ink", "bg"), ("muted", "bg"), ("accent", "bg"), ("ink", "surface"), ("ink", "change-fill")]
+TEXT += [(f"{hue}-ink", f"{hue}-fill") for hue in HUES] + [("bg", f"{hue}-edge") for hue in ("nmi", "other")]
+TEXT += [("bg", "ink")]
+GRAPHICS = [("edge", "bg"), ("change-edge", "change-fill"), *((f"{hue}-edge", "bg") for hue in HUES)]
+GRAPHICS += [(f"{hue}-edge", f"{hue}-fill") for hue in HUES]
+
+
+@pytest.mark.parametrize(("pairs", "least"), [(TEXT, 4.5), (GRAPHICS, 3.0)], ids=["text", "graphics"])
+@pytest.mark.parametrize("theme", THEMES)
+def test_contrast(theme: str, pairs: list[tuple[str, str]], least: float) -> None:
+    colours = palette(theme)
+    for page, (front, back) in product((colours["bg"], *JUPYTERLAB[theme]), pairs):
+        here = {**colours, "bg": page}
+        assert contrast(here[front], here[back]) >= least, (front, back, page)
+
+
+def test_both_themes_name_the_same_colours_and_every_style_has_its_own() -> None:
+    light, dark = (palette(theme) for theme in THEMES)
+    assert light.keys() == dark.keys()
+    assert {f"{hue}-{part}" for hue in STYLES.values() for part in ("fill", "edge", "ink")} <= light.keys()
+
+
+def test_the_picture_carries_both_themes() -> None:
+    style = re.search("<style>(.*)</style>", svg(build(latched())))
+    assert style is not None
+    assert all(palette(theme)["nmi-edge"] in style[1] for theme in THEMES)
