@@ -77,7 +77,7 @@ class Kvm:
             self._kick()
 
     def _kick(self) -> None:
-        if self.phase == GUEST:
+        if self.phase == GUEST and not self.cpu.irr:
             self.vcpu.kicks += 1
             self.cpu.arrive_intr(KICK_VECTOR)
 

@@ -194,7 +194,11 @@ def iret_interception_xen(vcpu: Vcpu) -> None:
 
 @kvm(SVM)
 def vintr_window(vcpu: Vcpu) -> None:
-    """Wait for the IRET intercept if masked, else for a dummy virtual interrupt, which waits for IF too."""
+    """Wait for the IRET intercept if masked, else for a dummy virtual interrupt, which waits for IF too.
+
+    Xen looks at what waits on every entry, so any exit serves as well.
+    """
+    vcpu.make_request(REQ_EVENT)
     if not iret_intercepted(vcpu):
         svm.svm_enable_irq_window(vcpu)
 
