@@ -55,7 +55,7 @@ print(host.vmcb.dump())
 # %% [markdown]
 # ## 3. An intercept comes first
 #
-# A guest that asks for the processor's name, with `cpuid`, shall hear what the host wants it to hear. So the host
+# A guest that asks for the processor's name, with `cpuid`, is to hear what the host wants it to hear. So the host
 # intercepts CPUID. The whole craft of a hypervisor hangs on one detail here: does the exit come before the instruction,
 # or after it?
 
@@ -94,7 +94,7 @@ nmi_word = ...
 lab.nmi_word.check(nmi_word)
 
 # %%
-# lab.nmi_word.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.nmi_word.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # There is a trap for the quick. NMI is number 2, and exceptions have numbers too.
@@ -162,7 +162,7 @@ script = ["inj", "run", ...]
 lab.nest.check(script)
 
 # %%
-# lab.nest.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.nest.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ### Exercise 3: and now as it should be
@@ -174,7 +174,7 @@ script = ["inj", "run", ...]
 lab.one_at_a_time.check(script)
 
 # %%
-# lab.one_at_a_time.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.one_at_a_time.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ## 7. What the host has to remember
@@ -210,4 +210,4 @@ lab.too_early
 # - So the host keeps the mask and the latch in software, and it has to find the moment at which an IRET is done.
 #
 # **Next:** Lab 03, IRET interception: how KVM finds that moment, with one intercept, one comparison and the processor's
-# single-step flag. Then Lab 04: vNMI, in which the processor takes the two bits back.
+# single-step flag. Then Lab 04: vNMI, in which the processor, from the specification, takes the two bits back.

@@ -18,7 +18,7 @@ HEADINGS: dict[Said, tuple[str, str]] = {
     "wrong": ("The machine does something else", "--jp-warn-color1"),
     "skipped": ("Skipped", "--jp-border-color1"),
 }
-LONGEST = 200
+LONGEST = 48
 """Steps of a run that a prediction is about; enough to see that one never ends."""
 
 
