@@ -75,10 +75,11 @@ show(BareMetal(guest, [Stimulus(at="done")]), title="Your NMI")
 lab.interrupts_off
 
 # %% [markdown]
-# An NMI does not look at IF. (The line `shadow` shows something else: directly after an `sti` the processor gives the
-# program one more instruction before it listens. That is for a later lab.) This is what makes it useful, since a
-# profiler or a watchdog can look even into code that has switched interrupts off. It is also what makes it dangerous:
-# there is no place in a program that is safe from it.
+# An NMI does not look at IF. This is what makes it useful, since a profiler or a watchdog can look even into code that
+# has switched interrupts off. It is also what makes it dangerous: there is no place in a program that is safe from it.
+#
+# (The line `shadow` is about something else. Directly after an `sti` the processor gives the program one more
+# instruction before it listens; a later lab comes back to this.)
 
 # %% [markdown]
 # ## 4. The mask
