@@ -41,7 +41,9 @@ print(lab.PROGRAM, lab.HANDLER)
 #
 # How do the two talk? The host writes into the VMCB before VMRUN: where the guest is to go on, what is intercepted.
 # The processor writes into it at #VMEXIT: where the guest stood, and why it left. Both are plain memory writes.
-# `dump()` shows every field that is not zero, with its offset in the page (AMD manual, volume 2, appendix B).
+#
+# `do("run")` is one VMRUN and all that follows, up to the next #VMEXIT. `dump()` shows every field of the VMCB that is
+# not zero, with its offset in the page (AMD manual, volume 2, appendix B).
 
 # %%
 host = lab.visitor()
@@ -128,12 +130,11 @@ lab.closed_ears
 print(lab.TALKS)
 
 # %% [markdown]
-# `"inj"` is short for writing 80000200h, the word of an NMI, into EVENTINJ; `"run"` is VMRUN and all that follows,
-# up to the next #VMEXIT.
+# You write the word into the VMCB, and run.
 
 # %%
 host = lab.talker()
-host.do("inj")
+host.vmcb.event_inj = 0x80000200
 host.do("run")
 show(host, title="The guest calls from its NMI handler")
 
@@ -144,9 +145,9 @@ show(host, title="The guest calls from its NMI handler")
 lab.nested_injection
 
 # %% [markdown]
-# There it is, the accident of Lab 01, section 7, and this time no careless breakpoint was needed. The manual says it in
-# one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
-# event, and nothing else. It sets no mask, because it is not the processor that took the NMI: the host did.
+# There it is, the accident of Lab 01, section 7, and this time no careless breakpoint was needed. The manual says it
+# in one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
+# event, and nothing else. No mask is looked at, and none is set.
 #
 # A guest that was written for bare metal relies on the mask. Take it away and you can hang the guest, without a single
 # wrong instruction in it.
@@ -155,7 +156,8 @@ lab.nested_injection
 # ### Exercise 2: do it
 #
 # Write the host's script that nests two NMIs in this guest, and then lets it return from both and finish its work.
-# A script is a list of lines; the two you need are `"inj"` and `"run"`. Replace the `...`.
+# A script is a list of lines. You need two: `"inj"`, which writes the word of an NMI into EVENTINJ, and `"run"`.
+# Replace the `...`.
 
 # %%
 script = ["inj", "run", ...]
