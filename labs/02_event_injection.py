@@ -139,7 +139,7 @@ host.do("run")
 show(host, title="The guest calls from its NMI handler")
 
 # %% [markdown]
-# The guest is in its NMI handler now, and calls. Look at `nmi_mask`. On bare metal it was 1 at this point.
+# Go to the last step. The guest is in its NMI handler, and calls. Look at `nmi_mask`: on bare metal it would be 1 now.
 
 # %%
 lab.nested_injection
