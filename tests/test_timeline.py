@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -248,3 +250,9 @@ def test_the_picture_carries_both_themes() -> None:
     style = re.search("<style>(.*)</style>", svg(build(latched())))
     assert style is not None
     assert all(palette(theme)["nmi-edge"] in style[1] for theme in THEMES)
+
+
+def test_the_readmes_picture_is_what_the_project_draws_now() -> None:
+    root = Path(__file__).parent.parent
+    drawn = runpy.run_path(str(root / "tools" / "picture.py"))["draw"]()
+    assert (root / "docs" / "first-picture.svg").read_text(encoding="utf-8") == drawn, "run: python tools/picture.py"

@@ -571,7 +571,7 @@ class CodePanel {
     this.run = run;
     this.el = panel("listing", "Code");
     this.lines = new Map();
-    this.list = h("div", "vl-list", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
+    this.list = h("div", "vl-list vl-lines", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
     for (const [address, bytes, text, label] of run.p.code) {
       if (label) this.list.append(h("div", "vl-code", {}, h("span", "vl-tag", {}, `${label}:`)));
       const point = icon("point", 12), state = h("span", "vl-state");
@@ -596,7 +596,7 @@ class CodePanel {
   mark(entry, name) {
     entry[0].dataset.at = name;
     if (name === "now") entry[0].setAttribute("aria-current", "step");
-    entry[1].textContent = name === "now" ? "this step" : "next";
+    entry[1].textContent = name;
     this.marked.push(entry);
   }
   reveal(line) {
@@ -697,7 +697,7 @@ class Player {
 
   sheet() {
     const rows = KEYS.flatMap(([keys, what]) => [h("dt", "", {}, keys), h("dd", "", {}, what)]);
-    this.keys = h("div", "vl-keys", { role: "group", "aria-label": "Keys", hidden: "" }, h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"), h("dl", "", {}, ...rows));
+    this.keys = h("div", "vl-keys", { role: "group", "aria-label": "Keys", hidden: "" }, h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"), h("dl", "vl-sheet", {}, ...rows));
     return this.keys;
   }
 
