@@ -77,10 +77,9 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.choice.observe(self._chosen, "value")
         self.check.on_click(lambda _button: self._answer(lambda: prediction.choose(str(self.choice.value))))
         self.skip.on_click(lambda _button: self._answer(prediction.skip))
-        asked = f"<strong>Predict.</strong> {prose(prediction.question)} <em>The picture stops at the question.</em>"
-        question = widgets.HTML(box(asked, "--jp-brand-color1"))
+        self.question = widgets.HTML(_asked(prediction, " <em>The picture stops at the question.</em>"))
         self.buttons = widgets.HBox([self.check, self.skip], layout=widgets.Layout(margin="0 0 8px 1em"))
-        super().__init__([question, self.choice, self.buttons, self.answer, self.timeline])
+        super().__init__([self.question, self.choice, self.buttons, self.answer, self.timeline])
         self.add_class("vnmi-predict")
 
     def _chosen(self, _change: object) -> None:
@@ -92,6 +91,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.reveal = say()
             self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
             self.timeline.set_trait("payload", self.whole)
+            self.question.value = _asked(self.prediction)
             self.choice.disabled = True
             self.buttons.layout.display = "none"
         except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
@@ -111,6 +111,10 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         whole = timeline.html(self.whole)
         asked = self.prediction._repr_html_()
         return f"{asked}{seen}<details><summary>The whole run</summary>{whole}</details>"
+
+
+def _asked(prediction: Prediction, more: str = "") -> str:
+    return box(f"<strong>Predict.</strong> {prose(prediction.question)}{more}", "--jp-brand-color1")
 
 
 def _plain(text: str) -> str:
