@@ -190,6 +190,8 @@ def test_what_is_still_to_be_predicted_is_not_in_picture_table_or_summary() -> N
     assert "iretq" not in svg(payload) + table(payload)
     assert "iretq" in table({**payload, "visible_until": None})
     assert "8 steps, 1 events taken" in summary(payload)
+    assert "handler in handler" in svg(build(nested()))
+    assert "handler in handler" not in svg(build(nested(), visible_until=7))
 
 
 def test_hostile_texts_are_escaped_everywhere() -> None:
