@@ -59,7 +59,7 @@ words = st.one_of(
     st.sampled_from((0x80000200, 0x80000202, 0x80000040, 0x80000440, 0x80000300, 0x80000B0D, 0x80000B08, 0x80000302)),
     st.integers(0, (1 << 64) - 1),
 )
-flag = st.booleans()
+flag = st.integers(0, 1)
 lines = st.one_of(
     st.just(("run",)), st.just(("run",)), st.just(("run", "noskip")), st.just(("mark",)),
     st.tuples(st.just("inj"), words),
@@ -264,7 +264,8 @@ def test_no_change_is_silent(machine: Any) -> None:
     trace = Trace(machine, limit=60)
     steps = list(trace)
     for before, after in itertools.pairwise(steps):
-        assert silent(before, after) == []
+        if not (isinstance(machine, BareMetal) and after.kind in {"vmrun", "vmexit"}):  # a guest as its own host
+            assert silent(before, after) == []
         assert {change.rule for change in after.changes} <= RULES.keys()
         assert after.sentence.endswith((".", ")", "!"))
         assert after.kind in {"exec", "deliver", "vmrun", "vmexit", "host", "stimulus", "stop"}
@@ -293,7 +294,6 @@ def test_a_trace_stops_at_its_limit() -> None:
 WRONG_LINES = [("icpt", "nmii"), ("set", "ripp", 1), ("inj", -1), ("ctl+", None), ("gate", 256, 1), ("nosuch",)]
 
 
-@pytest.mark.xfail(reason="Host.do keeps the line that failed, and fresh() fails on it again")
 def test_a_wrong_line_leaves_the_script_as_it_was() -> None:
     host = Host(Guest.of("vmmcall"))
     for line in WRONG_LINES:
