@@ -16,6 +16,7 @@
 # | *VMCB* | the virtual machine control block: 4096 bytes in which host and processor leave word for each other |
 # | *intercept* | a bit in the VMCB: "if the guest does this, leave it" |
 # | *EVENTINJ* | a field of the VMCB: "deliver this event to the guest" |
+# | *GIF* | the global interrupt flag, `gif` in the pictures. #VMEXIT clears it, so that the host is left in peace |
 
 # %% [markdown]
 # ## 1. In and out
@@ -198,9 +199,8 @@ lab.one_at_a_time.check(script)
 lab.too_early
 
 # %% [markdown]
-# One instruction too early. The exit comes *before* the IRET, as in section 3: the handler is still entered, its notes
-# are still on the stack, and the injected NMI falls right on top of them. The host needs to know when the IRET *is
-# done*, and there is no exit for that.
+# One instruction too early. The exit comes *before* the IRET, as in section 3: the first handler is still entered, and
+# the injected NMI nests in it. The host needs to know when the IRET *is done*, and there is no exit for that.
 
 # %% [markdown]
 # ## What you know now
@@ -208,7 +208,7 @@ lab.too_early
 # - VMRUN enters the guest, #VMEXIT leaves it, and the VMCB is a page of bytes that both sides read and write.
 # - An intercept exits before the instruction; RIP points at it.
 # - EVENTINJ = 80000200h injects an NMI. A type 3 event with vector 2 is refused.
-# - Injection asks neither IF nor any mask, and it sets none. Two injected NMIs nest.
+# - Injection asks neither IF nor any mask, and without vNMI it sets none. Two injected NMIs nest.
 # - So the host keeps the mask and the latch in software, and it has to find the moment at which an IRET is done.
 #
 # **Next:** Lab 03, IRET interception: how KVM finds that moment, with one intercept, one comparison and the processor's

@@ -48,7 +48,7 @@ def say(panel: Locator, letter: str | None) -> None:
         panel.get_by_role("button", name="Check").click()
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ["01_nmi_on_bare_metal", pytest.param("02_event_injection", marks=pytest.mark.slow)])
 def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) -> None:
     module = MODULES[name]
     page = open_notebook(LABS / f"{name}.ipynb", height=1200)
@@ -100,6 +100,7 @@ def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) 
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_a_prediction_can_be_answered_with_the_keyboard_alone(open_notebook: OpenNotebook) -> None:
     page = open_notebook(LABS / "01_nmi_on_bare_metal.ipynb")
     assert page.run_all() == []
