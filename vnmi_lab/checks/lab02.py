@@ -203,7 +203,14 @@ too_early = Prediction(
     "How many NMI handlers are entered and not left now, at most?",
     (
         Option("One: the first handler has returned.", 1, "Not yet! The exit comes before the IRET does anything."),
-        Option("Two: the first handler is still in its IRET.", 2, "It was one instruction too early."),
+        Option(
+            "Two: the first handler has not returned.", 2, "It still has its IRET before it: one instruction too early."
+        ),
+        Option(
+            "None: VMRUN refuses, in the middle of an IRET.",
+            0,
+            "The guest is not in the middle: the IRET has not begun.",
+        ),
     ),
     at_the_iret,
     _nested,
