@@ -33,12 +33,13 @@ show(lab.one_nmi(), title="One NMI")
 # %% [markdown]
 # Read it from left to right. Each column is a *step*: one instruction, or one thing that happens to the processor.
 #
-# 1. The program runs its first instruction.
-# 2. *The NMI arrives.* Nobody asked for it. The latch goes to 1: an NMI is waiting.
-# 3. *The NMI is taken.* The processor finishes the instruction it is in, never half of one. Then it writes down where
-#    it was, on the stack; it empties the latch; it sets the mask; and it goes on at the handler.
-# 4. The handler runs, and its last instruction is `iretq`. That reads back what was written down, clears the mask, and
-#    the program goes on as if nothing had happened.
+# - **Step 0.** The program runs its first instruction.
+# - **Step 1, the NMI arrives.** Nobody asked for it. The latch goes to 1: an NMI is waiting.
+# - **Step 2, the NMI is taken.** That is always between two instructions, never in the middle of one. The processor
+#   writes down on the stack where it was; it empties the latch; it sets the mask; and it goes on at the handler.
+# - **Steps 3 to 5.** The handler runs. Its last instruction, `iretq`, reads back what was written down and clears the
+#   mask.
+# - **From step 6** the program goes on as if nothing had happened.
 #
 # That is the whole life of an NMI. This lab asks what happens when two of them meet.
 
@@ -53,8 +54,9 @@ print(lab.PROGRAM, lab.HANDLER)
 
 # %% [markdown]
 # Now put the two together yourself. A *guest* is the code; `{2: ...}` says that this handler belongs to number 2, the
-# NMI's; and a *stimulus* is something from outside. Change the place where the NMI arrives to `"start"` or `"work"`,
-# and run the cell again. The handler always runs *before* the instruction at that place.
+# NMI's; `tail="hlt"` lets the processor halt at the end. A *stimulus* is something from outside. Change the place where
+# the NMI arrives to `"start"` or `"work"`, and run the cell again. The handler always runs *before* the instruction
+# at that place.
 
 # %%
 from vnmi_lab.guest import Guest
@@ -73,9 +75,11 @@ show(BareMetal(guest, [Stimulus(at="done")]), title="Your NMI")
 lab.interrupts_off
 
 # %% [markdown]
-# An NMI does not look at IF. (The line `shadow` shows something else: directly after an `sti` the processor gives the
-# program one more instruction before it listens. That is for a later lab.) This is what makes it useful, since a profiler or a watchdog can look even into code that
+# An NMI does not look at IF. This is what makes it useful, since a profiler or a watchdog can look even into code that
 # has switched interrupts off. It is also what makes it dangerous: there is no place in a program that is safe from it.
+#
+# (The line `shadow` is about something else. Directly after an `sti` the processor gives the program one more
+# instruction before it listens; a later lab comes back to this.)
 
 # %% [markdown]
 # ## 4. The mask
@@ -122,7 +126,7 @@ stimuli = [
 lab.two_runs.check(stimuli)
 
 # %%
-# lab.two_runs.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.two_runs.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ## 6. Any IRET
@@ -163,7 +167,7 @@ handler: inc qword [rbx+16]
 lab.open_the_door.check(my_handler)
 
 # %%
-# lab.open_the_door.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.open_the_door.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ## 7. Why nesting hurts
@@ -178,9 +182,9 @@ lab.open_the_door.check(my_handler)
 lab.one_stack
 
 # %% [markdown]
-# Look at the stack beside the picture. When the second NMI is taken, its five words fall exactly on the five words of
-# the first. What was written there, the way back to the program, is gone. The outer handler's IRET now reads the inner
-# one's notes, which say: return into the middle of the handler. So it does, again and again.
+# Look at the stack in the panel, at step 2 and at step 8. When the second NMI is taken, its five words fall exactly on
+# the five words of the first. What was written there, the way back to the program, is gone. The outer handler's IRET
+# now reads the inner one's notes, which say: return into the middle of the handler. So it does, again and again.
 #
 # No rule was broken, nothing faulted, and the machine hangs. One IRET too early is enough. Keep this in mind for the
 # next lab: a hypervisor that lets two NMIs nest in its guest can hang a guest that is without a fault.
@@ -198,7 +202,7 @@ attack = [
 lab.no_way_back.check(attack)
 
 # %%
-# lab.no_way_back.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.no_way_back.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ## What you know now

@@ -16,6 +16,7 @@
 # | *VMCB* | the virtual machine control block: 4096 bytes in which host and processor leave word for each other |
 # | *intercept* | a bit in the VMCB: "if the guest does this, leave it" |
 # | *EVENTINJ* | a field of the VMCB: "deliver this event to the guest" |
+# | *GIF* | the global interrupt flag, `gif` in the pictures. #VMEXIT clears it, so that the host is left in peace |
 
 # %% [markdown]
 # ## 1. In and out
@@ -41,7 +42,9 @@ print(lab.PROGRAM, lab.HANDLER)
 #
 # How do the two talk? The host writes into the VMCB before VMRUN: where the guest is to go on, what is intercepted.
 # The processor writes into it at #VMEXIT: where the guest stood, and why it left. Both are plain memory writes.
-# `dump()` shows every field that is not zero, with its offset in the page (AMD manual, volume 2, appendix B).
+#
+# `do("run")` is one VMRUN and all that follows, up to the next #VMEXIT. `dump()` shows every field of the VMCB that is
+# not zero, with its offset in the page (AMD manual, volume 2, appendix B).
 
 # %%
 host = lab.visitor()
@@ -55,7 +58,7 @@ print(host.vmcb.dump())
 # %% [markdown]
 # ## 3. An intercept comes first
 #
-# A guest that asks for the processor's name, with `cpuid`, shall hear what the host wants it to hear. So the host
+# A guest that asks for the processor's name, with `cpuid`, is to hear what the host wants it to hear. So the host
 # intercepts CPUID. The whole craft of a hypervisor hangs on one detail here: does the exit come before the instruction,
 # or after it?
 
@@ -94,7 +97,7 @@ nmi_word = ...
 lab.nmi_word.check(nmi_word)
 
 # %%
-# lab.nmi_word.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.nmi_word.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # There is a trap for the quick. NMI is number 2, and exceptions have numbers too.
@@ -128,25 +131,24 @@ lab.closed_ears
 print(lab.TALKS)
 
 # %% [markdown]
-# `"inj"` is short for writing 80000200h, the word of an NMI, into EVENTINJ; `"run"` is VMRUN and all that follows,
-# up to the next #VMEXIT.
+# You write the word into the VMCB, and run.
 
 # %%
 host = lab.talker()
-host.do("inj")
+host.vmcb.event_inj = 0x80000200
 host.do("run")
 show(host, title="The guest calls from its NMI handler")
 
 # %% [markdown]
-# The guest is in its NMI handler now, and calls. Look at `nmi_mask`. On bare metal it was 1 at this point.
+# Go to the last step. The guest is in its NMI handler, and calls. Look at `nmi_mask`: on bare metal it would be 1 now.
 
 # %%
 lab.nested_injection
 
 # %% [markdown]
-# There it is, the accident of Lab 01, section 7, and this time no careless breakpoint was needed. The manual says it in
-# one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
-# event, and nothing else. It sets no mask, because it is not the processor that took the NMI: the host did.
+# There it is, the accident of Lab 01, section 7, and this time no careless breakpoint was needed. The manual says it
+# in one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
+# event, and nothing else. No mask is looked at, and none is set.
 #
 # A guest that was written for bare metal relies on the mask. Take it away and you can hang the guest, without a single
 # wrong instruction in it.
@@ -155,14 +157,15 @@ lab.nested_injection
 # ### Exercise 2: do it
 #
 # Write the host's script that nests two NMIs in this guest, and then lets it return from both and finish its work.
-# A script is a list of lines; the two you need are `"inj"` and `"run"`. Replace the `...`.
+# A script is a list of lines. You need two: `"inj"`, which writes the word of an NMI into EVENTINJ, and `"run"`.
+# Replace the `...`.
 
 # %%
 script = ["inj", "run", ...]
 lab.nest.check(script)
 
 # %%
-# lab.nest.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.nest.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ### Exercise 3: and now as it should be
@@ -174,7 +177,7 @@ script = ["inj", "run", ...]
 lab.one_at_a_time.check(script)
 
 # %%
-# lab.one_at_a_time.hint()  # stuck? remove the first "#" and run this cell; each run gives the next hint
+# lab.one_at_a_time.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
 # ## 7. What the host has to remember
@@ -196,9 +199,8 @@ lab.one_at_a_time.check(script)
 lab.too_early
 
 # %% [markdown]
-# One instruction too early. The exit comes *before* the IRET, as in section 3: the handler is still entered, its notes
-# are still on the stack, and the injected NMI falls right on top of them. The host needs to know when the IRET *is
-# done*, and there is no exit for that.
+# One instruction too early. The exit comes *before* the IRET, as in section 3: the first handler is still entered, and
+# the injected NMI nests in it. The host needs to know when the IRET *is done*, and there is no exit for that.
 
 # %% [markdown]
 # ## What you know now
@@ -206,8 +208,8 @@ lab.too_early
 # - VMRUN enters the guest, #VMEXIT leaves it, and the VMCB is a page of bytes that both sides read and write.
 # - An intercept exits before the instruction; RIP points at it.
 # - EVENTINJ = 80000200h injects an NMI. A type 3 event with vector 2 is refused.
-# - Injection asks neither IF nor any mask, and it sets none. Two injected NMIs nest.
+# - Injection asks neither IF nor any mask, and without vNMI it sets none. Two injected NMIs nest.
 # - So the host keeps the mask and the latch in software, and it has to find the moment at which an IRET is done.
 #
 # **Next:** Lab 03, IRET interception: how KVM finds that moment, with one intercept, one comparison and the processor's
-# single-step flag. Then Lab 04: vNMI, in which the processor takes the two bits back.
+# single-step flag. Then Lab 04: vNMI, in which the processor, from the specification, takes the two bits back.

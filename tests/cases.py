@@ -15,7 +15,7 @@ from typing import Protocol
 import pytest
 
 from vnmi_lab.guest import COUNTERS, HANDLER_SPAN, HANDLERS, IDT, STACK, Guest
-from vnmi_lab.hw.delivery import IF, TF, VALID
+from vnmi_lab.hw.delivery import CODE_SELECTOR, IF, INTERRUPT_GATE, TF, VALID, Gate
 from vnmi_lab.hw.events import Delivered, Event, VmExit
 from vnmi_lab.hw.svm import exit_name
 from vnmi_lab.machine import BareMetal, Host, Stimulus
@@ -27,6 +27,8 @@ V_IRQ, V_GIF, V_NMI, V_NMI_MASK = 1 << 8, 1 << 9, 1 << 11, 1 << 12
 V_IGN_TPR, V_INTR_MASKING, V_GIF_ENABLE, V_NMI_ENABLE = 1 << 20, 1 << 24, 1 << 25, 1 << 26
 SELF_NMI = "mov dword [r15], 0x4400\n"
 SELF_IRQ = "mov dword [r15], 0x4040\n"
+ERROR_AT_TOP = f"mem {STACK - 48:#x}"  # where an error code is when the stack was empty
+STOP_IN = dict.fromkeys((0, 1, 2, 3, 6, 8, 11, 12, 13, 14, 17, 64), "vmmcall\niretq")  # handlers that report at once
 MARGIN = 5_000  # steps that no case needs
 
 Line = object
@@ -244,6 +246,13 @@ def judge(case: Runnable) -> None:
     """Fail with the first difference."""
     wrong = case.run(Switches())
     assert wrong is None, wrong
+
+
+def gate_bytes(vector: int, **changes: int) -> tuple[Line, ...]:
+    """Return the lines that write a changed gate of ``vector``."""
+    fields = {"selector": CODE_SELECTOR, "ist": 0, "type": INTERRUPT_GATE, "dpl": 0, "present": 1, **changes}
+    raw = Gate(HANDLERS + vector * HANDLER_SPAN, **fields).encode()
+    return tuple(("poke", IDT + vector * 16 + 8 * i, int.from_bytes(raw[8 * i : 8 * i + 8], "little")) for i in (0, 1))
 
 
 def product(**axes: Iterable[object]) -> Iterator[dict[str, object]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,23 @@ def test_junk_is_answered_and_never_raises(exercise: Exercise, junk: object) -> 
     result = exercise.check(junk)
     assert result.outcome in ("incorrect", "raised")
     assert result.message
+
+
+ENDLESS = [
+    (lab01.two_runs, itertools.repeat(Stimulus(at="work"))),
+    (lab01.no_way_back, [Stimulus(at="work", times=10**12)]),
+    (lab01.open_the_door, "again: jmp again"),
+    (lab02.nest, itertools.repeat("run")),
+    (lab02.one_at_a_time, ["run"] * 50),
+    (lab02.nmi_word, 1 << 100),
+]
+
+
+@pytest.mark.parametrize(("exercise", "endless"), ENDLESS, ids=[exercise.id for exercise, _ in ENDLESS])
+def test_what_has_no_end_is_answered_at_once(exercise: Exercise, endless: object) -> None:
+    start = time.monotonic()
+    assert exercise.check(endless).outcome == "incorrect"
+    assert time.monotonic() - start < 2
 
 
 def test_hints_come_one_after_the_other_and_the_last_one_stays() -> None:
@@ -239,7 +258,7 @@ def test_an_incorrect_result_reads_like_this() -> None:
         "Incorrect: Nothing was injected: VMRUN found no valid event in this word.",
         "  Step 1 (VMRUN): `EVENTINJ.V` expected 1, actual 0.",
         "  A valid EVENTINJ is delivered before the guest's first instruction, whatever IF, the shadow or any",
-        "  mask say. [R-EVENTINJ; APM 15.20]",
+        "  mask say. [R-EVENTINJ; APM 15.20; grade: APM]",
     ]
 
 

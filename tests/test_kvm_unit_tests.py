@@ -376,8 +376,8 @@ EVENTINJ: tuple[Case, ...] = (
         "NP: the gate is made present in the handler of #NP",
         "start: int 0x40\nnext: vmmcall",
         (
-            ("gate", 0x40, False), "run", {"exit": "VMMCALL", "at": "h11+3", "entered": [(11, "start")]},
-            ("gate", 0x40, True), "run", {"exit": "VMMCALL", "irq": 1, "entered": [(0x40, "next")]},
+            ("gate", 0x40, 0), "run", {"exit": "VMMCALL", "at": "h11+3", "entered": [(11, "start")]},
+            ("gate", 0x40, 1), "run", {"exit": "VMMCALL", "irq": 1, "entered": [(0x40, "next")]},
         ),
         {11: "vmmcall\nadd rsp, 8\niretq"},
     ),
@@ -434,9 +434,9 @@ EVENTINJ: tuple[Case, ...] = (
         "NP, then NPF on the stack: the NP is delivered once",
         "start: int 0x40\nvmmcall",
         (
-            ("gate", 0x40, False), ("absent", 0x34F000), "run",
+            ("gate", 0x40, 0), ("absent", 0x34F000), "run",
             {"exit": "NPF", "info": (0x40 * 8 + 2) << 32 | 0x80000B0B, "at": "start", "np": 0},
-            ALL_PAGES, "requeue", ("gate", 0x40, True), "run", {"exit": "VMMCALL", "np": 1, "irq": 1},
+            ALL_PAGES, "requeue", ("gate", 0x40, 1), "run", {"exit": "VMMCALL", "np": 1, "irq": 1},
         ),
     ),
 )  # fmt: skip

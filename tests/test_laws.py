@@ -7,6 +7,7 @@ answers INVALID; runs can be cut anywhere; what a trace shows as changed is all 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
 
@@ -59,7 +60,7 @@ words = st.one_of(
     st.sampled_from((0x80000200, 0x80000202, 0x80000040, 0x80000440, 0x80000300, 0x80000B0D, 0x80000B08, 0x80000302)),
     st.integers(0, (1 << 64) - 1),
 )
-flag = st.booleans()
+flag = st.integers(0, 1)
 lines = st.one_of(
     st.just(("run",)), st.just(("run",)), st.just(("run", "noskip")), st.just(("mark",)),
     st.tuples(st.just("inj"), words),
@@ -223,12 +224,22 @@ def test_snapshots_are_equal_exactly_when_states_are(machine: Any, register: int
 NAMES = {  # a field of Step.state, and what a change of it may be called
     "IF": ("rflags", "vmcb.rflags"),
     "TF": ("rflags", "vmcb.rflags"),
-    "shadow": ("int_state.interrupt_shadow",),
+    "shadow": ("int_state.interrupt_shadow", "vmcb.int_state"),
     "live_v_nmi_pending": ("v_nmi_pending",),
     "live_v_nmi_blocking": ("v_nmi_blocking",),
 }
 NOT_CHANGES = {"handler_depth", "host_nmi", "guest_mode"}  # told by Delivered, IretRetired, HostDid, Vmrun and VmExit
 PARTS = {"int_ctl", "event_inj", "int_state", "clean", "exit_int_info"}  # a change of one names the bits
+
+
+LOADED_FLAGS = 0x3D7FD5  # what VMRUN takes of RFLAGS; the others are constant
+
+
+def _same_in_vmcb(name: str, old: object, new: object) -> bool:
+    """Say whether two values are one as the VMCB has it: its shadow is one bit, constant flags are not loaded."""
+    if name == "rflags" and isinstance(old, int) and isinstance(new, int):
+        return old & LOADED_FLAGS == new & LOADED_FLAGS
+    return name == "shadow" and bool(old) == bool(new)
 
 
 def silent(before: Step, after: Step) -> list[str]:
@@ -238,6 +249,8 @@ def silent(before: Step, after: Step) -> list[str]:
     for name, new in after.state.items():
         old = before.state.get(name)
         if old == new or name in NOT_CHANGES or (name.startswith("live_") and None in (old, new)):
+            continue
+        if before.world != after.world and _same_in_vmcb(name, old, new):
             continue
         may = {name, f"vmcb.{name}", f"int_ctl.{name}", *NAMES.get(name, ())}
         if name in PARTS:
@@ -252,7 +265,8 @@ def test_no_change_is_silent(machine: Any) -> None:
     trace = Trace(machine, limit=60)
     steps = list(trace)
     for before, after in itertools.pairwise(steps):
-        assert silent(before, after) == []
+        if not (isinstance(machine, BareMetal) and after.kind in {"vmrun", "vmexit"}):  # a guest as its own host
+            assert silent(before, after) == []
         assert {change.rule for change in after.changes} <= RULES.keys()
         assert after.sentence.endswith((".", ")", "!"))
         assert after.kind in {"exec", "deliver", "vmrun", "vmexit", "host", "stimulus", "stop"}
@@ -281,7 +295,6 @@ def test_a_trace_stops_at_its_limit() -> None:
 WRONG_LINES = [("icpt", "nmii"), ("set", "ripp", 1), ("inj", -1), ("ctl+", None), ("gate", 256, 1), ("nosuch",)]
 
 
-@pytest.mark.xfail(reason="Host.do keeps the line that failed, and fresh() fails on it again")
 def test_a_wrong_line_leaves_the_script_as_it_was() -> None:
     host = Host(Guest.of("vmmcall"))
     for line in WRONG_LINES:
@@ -290,3 +303,20 @@ def test_a_wrong_line_leaves_the_script_as_it_was() -> None:
     host.do("run")
     assert [report.exit_code for report in host.reports] == [0x81]
     assert play(host.fresh()).snapshot() == host.snapshot()
+
+
+REFUSED: list[tuple[str, Callable[[], object]]] = [
+    ("vector", lambda: Stimulus(0, "intr", vector=256)),
+    ("vector", lambda: Stimulus(0, "intr", vector=-1)),
+    ("ist", lambda: Guest.of("hlt", ist={2: (8, 0x34C000)}).image()),
+    ("ist", lambda: Guest.of("hlt", ist={2: (-1, 0x34C000)}).image()),
+    ("ist", lambda: Guest.of("hlt", ist={2: (1, 1 << 64)}).image()),
+    ("vector", lambda: Guest.of("hlt", ist={256: (1, 0x34C000)}).image()),
+]
+
+
+@pytest.mark.xfail(reason="Stimulus.vector and Guest.of(ist=...) are not checked")
+@pytest.mark.parametrize(("what", "make"), REFUSED)
+def test_what_cannot_be_is_refused_by_name(what: str, make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=what):
+        make()

@@ -30,10 +30,10 @@ def bundle(panel: Predict) -> dict[str, Any]:
 def test_the_rest_of_the_run_is_hidden_until_there_is_an_answer(prediction: Prediction) -> None:
     panel = Predict(prediction)
     until = prediction.until(prediction.trace())
-    assert (panel.timeline.visible_until, panel.timeline.cursor) == (until, until)
+    assert (panel.timeline.payload["steps"], panel.timeline.cursor) == (until + 1, until)
     panel.choice.value = prediction.answer()
     panel.check.click()
-    assert panel.timeline.visible_until is None
+    assert panel.timeline.payload["steps"] == len(prediction.trace())
     assert prediction.record == ["right"]
     assert panel.choice.value == prediction.answer()
     assert panel.choice.disabled
@@ -48,7 +48,7 @@ def test_check_needs_a_choice_and_skip_does_not() -> None:
     assert not panel.check.disabled
     panel.skip.click()
     assert lab01.ten_more.record == ["skipped"]
-    assert panel.timeline.visible_until is None
+    assert panel.timeline.payload["steps"] == len(lab01.ten_more.trace())
     assert "you said" not in panel.answer.value
 
 
@@ -61,7 +61,7 @@ def test_an_error_while_answering_is_shown_and_not_lost(monkeypatch: pytest.Monk
     monkeypatch.setattr(Prediction, "answer", fail)
     panel.skip.click()
     assert "RuntimeError: &lt;broken&gt;" in panel.answer.value
-    assert panel.timeline.visible_until is not None
+    assert panel.timeline.payload["steps"] < len(lab01.ten_more.trace())
     assert lab01.ten_more.record == []
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -188,6 +190,8 @@ def test_what_is_still_to_be_predicted_is_not_in_picture_table_or_summary() -> N
     assert "iretq" not in svg(payload) + table(payload)
     assert "iretq" in table({**payload, "visible_until": None})
     assert "8 steps, 1 events taken" in summary(payload)
+    assert "handler in handler" in svg(build(nested()))
+    assert "handler in handler" not in svg(build(nested(), visible_until=7))
 
 
 def test_hostile_texts_are_escaped_everywhere() -> None:
@@ -248,3 +252,9 @@ def test_the_picture_carries_both_themes() -> None:
     style = re.search("<style>(.*)</style>", svg(build(latched())))
     assert style is not None
     assert all(palette(theme)["nmi-edge"] in style[1] for theme in THEMES)
+
+
+def test_the_readmes_picture_is_what_the_project_draws_now() -> None:
+    root = Path(__file__).parent.parent
+    drawn = runpy.run_path(str(root / "tools" / "picture.py"))["draw"]()
+    assert (root / "docs" / "first-picture.svg").read_text(encoding="utf-8") == drawn, "run: python tools/picture.py"

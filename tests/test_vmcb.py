@@ -119,7 +119,7 @@ MISSPELT: list[tuple[Act, str]] = [
     (lambda v: v.int_ctl.v_nmi, "IntCtl has no field 'v_nmi'; did you mean "),
     (lambda v: v.int_ctl.replace(v_nmi_pendin=1), "IntCtl has no field 'v_nmi_pendin'; did you mean 'v_nmi_pending'?"),
     (lambda v: v.update("int_ctl", v_girf=1), "IntCtl has no field 'v_girf'; did you mean 'v_gif'?"),
-    (lambda v: v.intercept("irett"), "intercept has no field 'irett'; did you mean 'iret'?"),
+    (lambda v: v.intercept("irett"), "Vmcb has no intercept 'irett'; did you mean 'iret'?"),
     (lambda v: v.zzzzzzzzzzzz, "Vmcb has no field 'zzzzzzzzzzzz'; known: intercept_cr, "),
 ]
 

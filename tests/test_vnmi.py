@@ -84,7 +84,7 @@ RULES: tuple[Case | Check, ...] = (
         "3: #VMEXIT writes both bits back",
         "nop\nvmmcall",
         (*ON, ("ctl+", V_NMI), "run", {"v_nmi_pending": 0, "v_nmi_blocking": 1}, ("ctl+", V_NMI), "mark",
-         {"v_nmi_pending": 1}, ("gate", 13, False), "run", {"v_nmi_pending": 0, "v_nmi_blocking": 1, "nmi": 2}),
+         {"v_nmi_pending": 1}, ("gate", 13, 0), "run", {"v_nmi_pending": 0, "v_nmi_blocking": 1, "nmi": 2}),
         {2: REPORTING},
     ),
     Case("4: IF and V_TPR do not matter", "nop\nvmmcall", (*ON, ("ctl+", V_NMI | 0xF), ("if", 0), "run", {"nmi": 1})),
@@ -98,7 +98,7 @@ RULES: tuple[Case | Check, ...] = (
         "5: when the NMI's gate is not present, the handler of #NP runs with V_NMI_MASK 1",
         "start: nop\nvmmcall",
         (
-            *ON, ("ctl+", V_NMI), ("gate", 2, False), "run",
+            *ON, ("ctl+", V_NMI), ("gate", 2, 0), "run",
             {"exit": "VMMCALL", "entered": [(11, "start")], "v_nmi_pending": 0, "v_nmi_blocking": 1},
         ),
         {11: "vmmcall\nadd rsp, 8\niretq"},

@@ -243,6 +243,14 @@ def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> Non
     shown.at(18)
 
 
+def test_a_lane_does_not_give_away_that_handlers_will_nest(show: Open) -> None:
+    shown = show(build(nested(), visible_until=7))
+    gutter = shown.player().locator(".vl-gutter")
+    expect(gutter).not_to_contain_text("handler in handler")
+    shown.page.evaluate("() => models[0].set('visible_until', 18)")
+    expect(gutter).to_contain_text("handler in handler")
+
+
 def test_two_players_do_not_disturb_each_other(show: Open) -> None:
     shown = show(build(latched()), build(nested()))
     shown.press("End")

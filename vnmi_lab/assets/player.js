@@ -13,20 +13,47 @@ const WAVE = 34; // px, one digital wave
 const FIT_STEPS = 120; // runs up to this long are fitted to the width, longer ones scroll
 const REST = 200; // ms without a move before the kernel is told
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
-const STYLES = new Set(["main", "nmi", "other", "intr", "host", "bare", "guest", "mask", "pend", "bus", "plain", "shadow"]);
+const STYLES = new Set([
+  "main",
+  "nmi",
+  "other",
+  "intr",
+  "host",
+  "bare",
+  "guest",
+  "mask",
+  "pend",
+  "bus",
+  "plain",
+  "shadow",
+]);
 const GROUPS = ["NMI", "Interrupts", "VMCB", "Registers"];
 const SHADOWS = ["", "STI", "MOV SS"];
 const KEYS = [
-  ["Space", "play or pause"], ["← →", "one step back, one step on"], ["Shift + ← →", "ten steps"],
-  [", .", "previous, next event"], ["Home End", "first, last step"], ["+ −", "zoom in, zoom out"],
-  ["0", "fit to the width"], ["A", "all lanes, or those that move"], ["?", "this sheet"],
+  ["Space", "play or pause"],
+  ["← →", "one step back, one step on"],
+  ["Shift + ← →", "ten steps"],
+  [", .", "previous, next event"],
+  ["Home End", "first, last step"],
+  ["+ −", "zoom in, zoom out"],
+  ["0", "fit to the width"],
+  ["A", "all lanes, or those that move"],
+  ["?", "this sheet"],
 ];
 const ICONS = {
-  first: "M4 3v10M13 3.5 6.5 8 13 12.5z", back: "M11 3.5 4.5 8 11 12.5z", play: "M5 3l8 5-8 5z",
-  pause: "M5 3.5h1.5v9H5zM9.5 3.5H11v9H9.5z", step: "M5 3.5 11.5 8 5 12.5z", last: "M12 3v10M3 3.5 9.5 8 3 12.5z",
-  prev: "M7 4 3 8l4 4M11.500 5.500 14 8l-2.500 2.500L9 8z", next: "M9 4l4 4-4 4M4.500 5.500 7 8l-2.500 2.500L2 8z",
-  out: "M3.5 8h9", in: "M3.5 8h9M8 3.5v9", fit: "M5.5 4 2 8l3.5 4M10.5 4 14 8l-3.5 4M2.5 8h11",
-  lanes: "M2.5 4h11M2.5 8h11M2.5 12h11", help: "M6 6a2 2 0 1 1 2.8 1.9C8.2 8.200 8 8.600 8 9.300M8 12h.01",
+  first: "M4 3v10M13 3.5 6.5 8 13 12.5z",
+  back: "M11 3.5 4.5 8 11 12.5z",
+  play: "M5 3l8 5-8 5z",
+  pause: "M5 3.5h1.5v9H5zM9.5 3.5H11v9H9.5z",
+  step: "M5 3.5 11.5 8 5 12.5z",
+  last: "M12 3v10M3 3.5 9.5 8 3 12.5z",
+  prev: "M7 4 3 8l4 4M11.500 5.500 14 8l-2.500 2.500L9 8z",
+  next: "M9 4l4 4-4 4M4.500 5.500 7 8l-2.500 2.500L2 8z",
+  out: "M3.5 8h9",
+  in: "M3.5 8h9M8 3.5v9",
+  fit: "M5.5 4 2 8l3.5 4M10.5 4 14 8l-3.5 4M2.5 8h11",
+  lanes: "M2.5 4h11M2.5 8h11M2.5 12h11",
+  help: "M6 6a2 2 0 1 1 2.8 1.9C8.2 8.200 8 8.600 8 9.300M8 12h.01",
   point: "M3 2.500 10 6 3 9.500z",
 };
 const OPEN = new Set(["prev", "next", "out", "in", "fit", "lanes", "help"]); // icons drawn as lines
@@ -48,15 +75,27 @@ class Run {
     }
     this.forms = new Map(payload.fields.map(([key, , form]) => [key, form]));
     this.moving = new Set(payload.waves.map((wave) => wave.key));
-    this.depth = Math.max(...payload.columns.row.filter((_, i) => i % 2));
   }
-  text(step) { return this.p.words[this.p.text[step]]; }
-  sentence(step) { return this.p.words[this.p.sentence[step]]; }
-  state(key, step) { return at(this.p.state[key], step); }
-  column(key, step) { return at(this.p.columns[key], step); }
+  /** How deep handlers are nested in the steps up to a limit: what is hidden must not show in the lanes. */
+  depth(limit) {
+    return Math.max(...runs(this.p.columns.row, 0, limit + 1).map((run) => run[2]));
+  }
+  text(step) {
+    return this.p.words[this.p.text[step]];
+  }
+  sentence(step) {
+    return this.p.words[this.p.sentence[step]];
+  }
+  state(key, step) {
+    return at(this.p.state[key], step);
+  }
+  column(key, step) {
+    return at(this.p.columns[key], step);
+  }
   /** What a field was before a step that changed it, undefined if the step did not. */
   before(key, step) {
-    const flat = this.p.state[key], index = seekColumn(flat, step);
+    const flat = this.p.state[key],
+      index = seekColumn(flat, step);
     if (step > 0) return flat[2 * index] === step ? flat[2 * index - 1] : undefined;
     return (this.changes.get(0) || []).find((change) => change[2] === key)?.[3];
   }
@@ -68,10 +107,12 @@ class Run {
 
 /** Index of the last entry of a column that starts at or before a step, -1 if none. */
 function seekColumn(flat, step) {
-  let low = 0, high = flat.length / 2;
+  let low = 0,
+    high = flat.length / 2;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (flat[2 * middle] <= step) low = middle + 1; else high = middle;
+    if (flat[2 * middle] <= step) low = middle + 1;
+    else high = middle;
   }
   return low - 1;
 }
@@ -108,8 +149,12 @@ function isHigh(value, mask) {
   return (BigInt(value) & BigInt(mask)) !== 0n;
 }
 
-function style(name) { return `vl-s-${STYLES.has(name) ? name : "plain"}`; }
-function clamp(value, low, high) { return Math.max(low, Math.min(high, value)); }
+function style(name) {
+  return `vl-s-${STYLES.has(name) ? name : "plain"}`;
+}
+function clamp(value, low, high) {
+  return Math.max(low, Math.min(high, value));
+}
 
 // ---- 3. Nodes -----------------------------------------------------------------------------------------------------
 
@@ -133,7 +178,12 @@ function s(parent, tag, attributes, text) {
 
 function icon(name, size = 16) {
   const svg = document.createElementNS(NS, "svg");
-  for (const [key, value] of [["viewBox", `0 0 ${size} ${size}`], ["aria-hidden", "true"], ["focusable", "false"]]) svg.setAttribute(key, value);
+  for (const [key, value] of [
+    ["viewBox", `0 0 ${size} ${size}`],
+    ["aria-hidden", "true"],
+    ["focusable", "false"],
+  ])
+    svg.setAttribute(key, value);
   s(svg, "path", { d: ICONS[name], ...(OPEN.has(name) ? { fill: "none" } : {}) });
   return svg;
 }
@@ -156,14 +206,18 @@ function theme() {
 // ---- 4. Lanes: what stands where ------------------------------------------------------------------------------------
 
 /** The lanes of a run, top to bottom, each with its place: {id, top, height, ...}. */
-function layout(run, all) {
+function layout(run, all, limit) {
+  const depth = run.depth(limit);
   const lanes = [];
   let top = RULER;
-  const add = (id, height, more = {}) => { lanes.push({ id, top, height, ...more }); top += height; };
+  const add = (id, height, more = {}) => {
+    lanes.push({ id, top, height, ...more });
+    top += height;
+  };
   if (run.p.marks.length) add("outside", 40);
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
   add("world", bare ? 36 : 84, { bare });
-  add("code", 16 + CELL + run.depth * ROW + (run.depth ? STRIP : 0));
+  add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
   for (const wave of run.p.waves) if (all || !wave.quiet) add(wave.key, WAVE, { wave });
   return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
 }
@@ -199,9 +253,12 @@ class Gutter {
     for (const lane of plan.lanes) {
       if (lane.id === "outside") name(lane.top + 14, "outside");
       else if (lane.id === "world" && lane.bare) name(lane.top + 9, "world");
-      else if (lane.id === "world") { name(lane.top + 9, "host"); name(lane.top + 61, "guest"); }
-      else if (lane.id === "code") {
-        for (let row = 0; row <= this.run.depth; row++) name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
+      else if (lane.id === "world") {
+        name(lane.top + 9, "host");
+        name(lane.top + 61, "guest");
+      } else if (lane.id === "code") {
+        for (let row = 0; row <= lane.depth; row++)
+          name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
       } else {
         const label = name(lane.top + 4, lane.wave.key, true);
         detail(lane.top + 18, lane.wave.detail);
@@ -229,18 +286,31 @@ class Painter {
     this.svg.setAttribute("height", plan.height);
     this.svg.style.left = `${x}px`;
   }
-  x(step) { return Math.round(step * this.col * 10) / 10; }
-  inside(first, end) { return end > this.from && first < this.to; }
-  text(x, y, text, classes, anchor = "start") { s(this.svg, "text", { x, y, class: classes, "text-anchor": anchor }, text); }
+  x(step) {
+    return Math.round(step * this.col * 10) / 10;
+  }
+  inside(first, end) {
+    return end > this.from && first < this.to;
+  }
+  text(x, y, text, classes, anchor = "start") {
+    s(this.svg, "text", { x, y, class: classes, "text-anchor": anchor }, text);
+  }
   /** Write the first of some texts that fits a width; the last of them may be written small. */
   label(x, y, room, texts, classes, anchor = "start") {
     const text = texts.find((candidate) => candidate && candidate.length * 6.4 + 4 <= room);
-    if (text) { this.text(x, y, text, classes, anchor); return; }
+    if (text) {
+      this.text(x, y, text, classes, anchor);
+      return;
+    }
     const last = texts.at(-1);
     if (last && last.length * 5.5 + 4 <= room) this.text(x, y, last, `${classes} vl-small`, anchor);
   }
-  path(d, classes) { s(this.svg, "path", { d, class: classes }); }
-  box(x, y, width, height, classes, r = 3) { s(this.svg, "rect", { x, y, width: Math.max(1, width), height, rx: r, class: classes }); }
+  path(d, classes) {
+    s(this.svg, "path", { d, class: classes });
+  }
+  box(x, y, width, height, classes, r = 3) {
+    s(this.svg, "rect", { x, y, width: Math.max(1, width), height, rx: r, class: classes });
+  }
 
   paint() {
     this.ruler();
@@ -272,7 +342,13 @@ class Painter {
       const room = (i + 1 < marks.length ? this.x(marks[i + 1][0] + 0.5) : this.x(this.run.length)) - x - 14;
       if (kind === "host") this.path(`M${x - 4} ${y + 16}h8v8h-8z`, `${style(kind)} vl-solid`);
       else this.path(`M${x} ${y + 12}v14M${x - 4.5} ${y + 22}l4.5 6 4.500 -6z`, `${style(kind)} vl-solid`);
-      this.label(x + 9, y + 24, room, [label, label.split(" ")[0]], kind === "host" ? "vl-said" : `${style(kind)} vl-ink`);
+      this.label(
+        x + 9,
+        y + 24,
+        room,
+        [label, label.split(" ")[0]],
+        kind === "host" ? "vl-said" : `${style(kind)} vl-ink`,
+      );
     });
   }
 
@@ -296,7 +372,14 @@ class Painter {
       const room = this.x(i + 1 < crossings.length ? crossings[i + 1][0] + 0.5 : this.run.length) - x - 8;
       const short = label.replace(/ ?\(.*/, "");
       const left = i + 1 === crossings.length && short.length * 6.4 + 6 > room;
-      this.label(x + (left ? -8 : 8), (high + low) / 2 + 13, left ? 200 : room, [label, short], "vl-said", left ? "end" : "start");
+      this.label(
+        x + (left ? -8 : 8),
+        (high + low) / 2 + 13,
+        left ? 200 : room,
+        [label, short],
+        "vl-said",
+        left ? "end" : "start",
+      );
     });
   }
 
@@ -331,7 +414,10 @@ class Painter {
     for (const [first, end, value] of runs(this.run.p.state[lane.id], this.from, this.to)) {
       const [x, right] = [this.x(Math.max(first, this.from)), this.x(end)];
       if (value === null) continue;
-      if (!value) { this.path(`M${x} ${low}H${right}`, "vl-low"); continue; }
+      if (!value) {
+        this.path(`M${x} ${low}H${right}`, "vl-low");
+        continue;
+      }
       const edge = `M${x} ${low}L${x + slope} ${high}H${right}L${right + slope} ${low}`;
       this.path(`${edge}z`, `${name} vl-fill`);
       this.hatch(x + slope, right, high, low, lane.wave.style, name);
@@ -354,9 +440,15 @@ class Painter {
     const middle = (high + low) / 2;
     for (const [first, end, value] of runs(this.run.p.state[lane.id], this.from, this.to)) {
       const [x, right] = [this.x(Math.max(first, this.from)), this.x(end)];
-      if (!isHigh(value, lane.wave.mask)) { this.path(`M${x} ${low}H${right}`, "vl-low"); continue; }
+      if (!isHigh(value, lane.wave.mask)) {
+        this.path(`M${x} ${low}H${right}`, "vl-low");
+        continue;
+      }
       const cut = Math.min(4, (right - x) / 3);
-      this.path(`M${x} ${middle}l${cut} ${high - middle}H${right - cut}L${right} ${middle}L${right - cut} ${low}H${x + cut}z`, `${name} vl-box vl-line`);
+      this.path(
+        `M${x} ${middle}l${cut} ${high - middle}H${right - cut}L${right} ${middle}L${right - cut} ${low}H${x + cut}z`,
+        `${name} vl-box vl-line`,
+      );
       const text = this.run.written(lane.id, value);
       this.label(x + cut + 4, low - 4, right - x - 4, [text, text.replace(/0+(?=[1-9A-F]+h)/, "…")], `${name} vl-ink`);
     }
@@ -374,9 +466,15 @@ class Painter {
         s(group, "path", { d: `M${x} ${start.top + 32}V${y - 5}`, class: "vl-link" });
         s(group, "path", { d: `M${x - 4} ${y - 6}h8L${x} ${y}z`, class: "vl-link-tip" });
       } else {
-        const [y, goal] = [start.top + (a === "event_inj" ? 8 : WAVE - 14), rowTop(end, this.run.column("row", to)) + CELL];
+        const [y, goal] = [
+          start.top + (a === "event_inj" ? 8 : WAVE - 14),
+          rowTop(end, this.run.column("row", to)) + CELL,
+        ];
         const right = this.x(to + 0.5);
-        s(group, "path", { d: `M${x} ${y}C${x} ${y - 24} ${right} ${goal + 30} ${right} ${goal + 6}`, class: "vl-link" });
+        s(group, "path", {
+          d: `M${x} ${y}C${x} ${y - 24} ${right} ${goal + 30} ${right} ${goal + 6}`,
+          class: "vl-link",
+        });
         s(group, "path", { d: `M${right - 4} ${goal + 7}h8L${right} ${goal}z`, class: "vl-link-tip" });
       }
     }
@@ -393,12 +491,17 @@ class Chart {
     this.flag = h("div", "vl-flag", { "aria-hidden": "true" });
     this.cover = h("div", "vl-cover", {}, h("span", "", {}, "hidden until you answer"));
     this.canvas = h("div", "vl-canvas", {}, this.veil, this.playhead, this.flag, this.cover);
-    const keys = "Timeline. Space plays, arrow keys step, comma and full stop go from event to event, question mark lists the keys.";
+    const keys =
+      "Timeline. Space plays, arrow keys step, comma and full stop go from event to event, question mark lists the keys.";
     this.scroll = h("div", "vl-scroll", { tabindex: "0", role: "group", "aria-label": keys }, this.canvas);
     this.el = h("div", "vl-chart", {}, this.gutter.el, this.scroll);
     this.all = false;
     this.zoom = 0; // px of one step, 0 to fit
-    this.scroll.addEventListener("scroll", () => this.paint(), { passive: true });
+    const scrolled = () => {
+      this.paint();
+      this.dim();
+    };
+    this.scroll.addEventListener("scroll", scrolled, { passive: true });
     this.drag(seek);
   }
 
@@ -409,13 +512,15 @@ class Chart {
       this.canvas.setPointerCapture(event.pointerId);
       to(event);
     });
-    this.canvas.addEventListener("pointermove", (event) => { if (this.canvas.hasPointerCapture(event.pointerId)) to(event); });
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (this.canvas.hasPointerCapture(event.pointerId)) to(event);
+    });
   }
 
   /** Lay everything out again: after a resize, a zoom, other lanes, or another limit. */
   build(limit) {
     this.limit = limit;
-    this.plan = layout(this.run, this.all);
+    this.plan = layout(this.run, this.all, limit);
     const seen = this.scroll.clientWidth || 640;
     const steps = this.run.length;
     const fitted = clamp(seen / steps, 4, 64);
@@ -435,15 +540,25 @@ class Chart {
   paint() {
     const [left, seen] = [this.scroll.scrollLeft, this.scroll.clientWidth || 640];
     const end = this.limit + 1;
-    const first = clamp(Math.floor(left / this.col), 0, end), last = clamp(Math.ceil((left + seen) / this.col), 0, end);
+    const first = clamp(Math.floor(left / this.col), 0, end),
+      last = clamp(Math.ceil((left + seen) / this.col), 0, end);
     if (this.drawn && first >= this.drawn.from && last <= this.drawn.to) return;
     const spare = Math.ceil(seen / this.col / 2);
-    const from = Math.max(0, first - spare), to = Math.min(end, last + spare);
+    const from = Math.max(0, first - spare),
+      to = Math.min(end, last + spare);
     const svg = new Painter(this.run, this.plan, this.col, from, to).paint();
-    if (this.svg) this.svg.replaceWith(svg); else this.canvas.prepend(svg);
+    if (this.svg) this.svg.replaceWith(svg);
+    else this.canvas.prepend(svg);
     this.svg = svg;
     this.drawn = { from, to };
     this.heat();
+  }
+
+  /** Dim what is still to come, as far as it can be seen: a veil over 10,000 steps is slow to draw. */
+  dim() {
+    const seen = this.scroll.clientWidth || 640;
+    this.veil.style.width = `${3 * seen}px`;
+    this.veil.style.transform = `translateX(${Math.max(this.future, this.scroll.scrollLeft - seen)}px)`;
   }
 
   heat() {
@@ -459,8 +574,8 @@ class Chart {
     const x = step * this.col - (width - this.col) / 2;
     this.playhead.style.width = `${width}px`;
     this.playhead.style.transform = `translateX(${x}px)`;
-    this.veil.style.width = `${Math.max(0, this.run.length * this.col)}px`;
-    this.veil.style.transform = `translateX(${x + width}px)`;
+    this.future = x + width;
+    this.dim();
     this.flag.textContent = `${step}  ${this.run.text(step)}`;
     this.gutter.show(step);
     this.follow(x, width);
@@ -514,13 +629,28 @@ class StepPanel {
     if (!byRule.size) this.list.append(h("li", "vl-change vl-none", {}, "No field changed."));
   }
   entry(rule, changes) {
-    const deltas = changes.map(([, , key, old, now]) => h("div", "vl-delta", { "data-field": key },
-      h("span", "", {}, `${key}:`), h("span", "vl-old", {}, this.run.written(key, old)), "→", h("b", "", {}, this.run.written(key, now))));
+    const deltas = changes.map(([, , key, old, now]) =>
+      h(
+        "div",
+        "vl-delta",
+        { "data-field": key },
+        h("span", "", {}, `${key}:`),
+        h("span", "vl-old", {}, this.run.written(key, old)),
+        "→",
+        h("b", "", {}, this.run.written(key, now)),
+      ),
+    );
     const [sentence, source, grade] = this.run.p.rules[rule] || ["", "", ""];
     const why = h("p", "vl-why", {}, sentence);
     const from = h("p", "vl-source", { title: rule }, source);
     if (grade) from.append(h("span", "vl-grade", { title: "how sure this rule is" }, grade));
-    return h("li", "vl-change", { "data-rule": rule }, ...deltas, ...(sentence ? [why, from] : [h("p", "vl-source", {}, rule)]));
+    return h(
+      "li",
+      "vl-change",
+      { "data-rule": rule },
+      ...deltas,
+      ...(sentence ? [why, from] : [h("p", "vl-source", {}, rule)]),
+    );
   }
 }
 
@@ -539,19 +669,22 @@ class ProcessorPanel {
       (folded ? rest : groups.get(group)).append(this.row(field));
     }
     const parts = h("div", "vl-parts");
-    for (const name of GROUPS) if (groups.has(name)) parts.append(h("div", "vl-part", {}, h("h4", "", {}, name), groups.get(name)));
+    for (const name of GROUPS)
+      if (groups.has(name)) parts.append(h("div", "vl-part", {}, h("h4", "", {}, name), groups.get(name)));
     this.el.append(parts);
     if (rest.childElementCount) this.el.append(more);
   }
   row([key, , form, note]) {
-    const value = h("dd", "vl-value"), said = h("dd", "vl-note");
+    const value = h("dd", "vl-value"),
+      said = h("dd", "vl-note");
     const row = h("div", "vl-row", { "data-field": key }, h("dt", "", {}, key), value, said);
     this.rows.push({ key, form, note, row, value, said });
     return row;
   }
   show(step) {
     for (const { key, form, note, row, value, said } of this.rows) {
-      const now = this.run.state(key, step), before = this.run.before(key, step);
+      const now = this.run.state(key, step),
+        before = this.run.before(key, step);
       const text = before !== undefined ? `was ${written(form, before)}` : form === "flags" ? this.flags(now) : note;
       value.textContent = written(form, now);
       row.dataset.value = String(now);
@@ -561,7 +694,10 @@ class ProcessorPanel {
   }
   flags(value) {
     if (typeof value !== "number") return "";
-    return this.run.p.flags.filter(([, bit]) => Math.floor(value / 2 ** bit) % 2).map(([name]) => name).join(" ");
+    return this.run.p.flags
+      .filter(([, bit]) => Math.floor(value / 2 ** bit) % 2)
+      .map(([name]) => name)
+      .join(" ");
   }
 }
 
@@ -571,20 +707,33 @@ class CodePanel {
     this.run = run;
     this.el = panel("listing", "Code");
     this.lines = new Map();
-    this.list = h("div", "vl-list", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
+    this.list = h("div", "vl-list vl-lines", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
     for (const [address, bytes, text, label] of run.p.code) {
       if (label) this.list.append(h("div", "vl-code", {}, h("span", "vl-tag", {}, `${label}:`)));
-      const point = icon("point", 12), state = h("span", "vl-state");
+      const point = icon("point", 12),
+        state = h("span", "vl-state");
       point.setAttribute("class", "vl-point");
-      const line = h("div", "vl-code", {}, point, h("span", "vl-addr", {}, written("address", address)),
-        h("span", "vl-bytes", { title: bytes }, bytes), h("span", "vl-text", {}, text), state);
+      const line = h(
+        "div",
+        "vl-code",
+        {},
+        point,
+        h("span", "vl-addr", {}, written("address", address)),
+        h("span", "vl-bytes", { title: bytes }, bytes),
+        h("span", "vl-text", {}, text),
+        state,
+      );
       this.lines.set(address, [line, state]);
       this.list.append(line);
     }
     this.el.append(this.list);
   }
   show(step) {
-    for (const [line, state] of this.marked || []) { delete line.dataset.at; line.removeAttribute("aria-current"); state.textContent = ""; }
+    for (const [line, state] of this.marked || []) {
+      delete line.dataset.at;
+      line.removeAttribute("aria-current");
+      state.textContent = "";
+    }
     this.marked = [];
     const next = this.lines.get(this.run.state("rip", step));
     if (next) this.mark(next, "next");
@@ -596,13 +745,17 @@ class CodePanel {
   mark(entry, name) {
     entry[0].dataset.at = name;
     if (name === "now") entry[0].setAttribute("aria-current", "step");
-    entry[1].textContent = name === "now" ? "this step" : "next";
+    entry[1].textContent = name;
     this.marked.push(entry);
   }
   reveal(line) {
-    const [top, bottom] = [line.offsetTop - this.list.offsetTop, line.offsetTop - this.list.offsetTop + line.offsetHeight];
+    const [top, bottom] = [
+      line.offsetTop - this.list.offsetTop,
+      line.offsetTop - this.list.offsetTop + line.offsetHeight,
+    ];
     if (top < this.list.scrollTop) this.list.scrollTop = top - 40;
-    else if (bottom > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = bottom - this.list.clientHeight + 40;
+    else if (bottom > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = bottom - this.list.clientHeight + 40;
   }
 }
 
@@ -615,14 +768,25 @@ class StackPanel {
   }
   show(step) {
     const { stack } = this.run.p;
-    const base = at(stack.base, step), height = at(stack.height, step) || 0;
+    const base = at(stack.base, step),
+      height = at(stack.height, step) || 0;
     const words = [];
     for (let n = 0; n < height; n++) {
-      const address = base + 8 * n, flat = stack.words[address], value = at(flat, step), note = at(stack.notes[address], step);
+      const address = base + 8 * n,
+        flat = stack.words[address],
+        value = at(flat, step),
+        note = at(stack.notes[address], step);
       const fresh = flat && flat[2 * seekColumn(flat, step)] === step && step > 0;
-      words.push(h("div", "vl-word", { "data-frame": String(Boolean(note)), "data-changed": String(Boolean(fresh)) },
-        h("span", "vl-addr", {}, written("address", address)), h("span", "", {}, written("address", value)),
-        h("span", "vl-note", {}, [note, fresh && "new"].filter(Boolean).join(", "))));
+      words.push(
+        h(
+          "div",
+          "vl-word",
+          { "data-frame": String(Boolean(note)), "data-changed": String(Boolean(fresh)) },
+          h("span", "vl-addr", {}, written("address", address)),
+          h("span", "", {}, written("address", value)),
+          h("span", "vl-note", {}, [note, fresh && "new"].filter(Boolean).join(", ")),
+        ),
+      );
     }
     this.list.replaceChildren(...(words.length ? words : [h("p", "vl-none", {}, "Empty.")]));
   }
@@ -637,7 +801,10 @@ class Player {
     root.classList.add("vnmi-player");
     root.setAttribute("role", "region");
     root.setAttribute("aria-label", `Timeline: ${this.run.p.title}`);
-    const seek = (step) => { this.pause(); this.seek(step); };
+    const seek = (step) => {
+      this.pause();
+      this.seek(step);
+    };
     this.chart = new Chart(this.run, seek);
     this.views = [this.chart, ...[StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run))];
     const panels = this.views.slice(1).map((view) => view.el);
@@ -667,37 +834,94 @@ class Player {
     this.lanes.hidden = !this.run.p.waves.some((wave) => wave.quiet);
     this.help = button("help", "Keys (?)", () => this.toggleKeys());
     this.help.setAttribute("aria-expanded", "false");
-    const view = h("div", "vl-group", { role: "group", "aria-label": "View" }, this.lanes,
-      button("out", "Zoom out (-)", zoom(1 / 1.4)), button("fit", "Fit to the width (0)", zoom(0)), button("in", "Zoom in (+)", zoom(1.4)), this.help);
+    const view = h(
+      "div",
+      "vl-group",
+      { role: "group", "aria-label": "View" },
+      this.lanes,
+      button("out", "Zoom out (-)", zoom(1 / 1.4)),
+      button("fit", "Fit to the width (0)", zoom(0)),
+      button("in", "Zoom in (+)", zoom(1.4)),
+      this.help,
+    );
     return h("div", "vl-top", {}, h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.run.p.title), view);
   }
 
   controls() {
-    const go = (target) => () => { this.pause(); this.seek(target()); };
-    this.first = button("first", "First step (Home)", go(() => 0));
-    this.back = button("back", "Step back (left arrow)", go(() => this.cursor - 1));
+    const go = (target) => () => {
+      this.pause();
+      this.seek(target());
+    };
+    this.first = button(
+      "first",
+      "First step (Home)",
+      go(() => 0),
+    );
+    this.back = button(
+      "back",
+      "Step back (left arrow)",
+      go(() => this.cursor - 1),
+    );
     this.play = button("play", "Play (space)", () => this.toggle(), "vl-play");
-    this.step = button("step", "Step (right arrow)", go(() => this.cursor + 1));
-    this.last = button("last", "Last step (End)", go(() => this.limit()));
-    this.prev = button("prev", "Previous event (comma)", go(() => this.event(-1)));
-    this.next = button("next", "Next event (full stop)", go(() => this.event(1)));
+    this.step = button(
+      "step",
+      "Step (right arrow)",
+      go(() => this.cursor + 1),
+    );
+    this.last = button(
+      "last",
+      "Last step (End)",
+      go(() => this.limit()),
+    );
+    this.prev = button(
+      "prev",
+      "Previous event (comma)",
+      go(() => this.event(-1)),
+    );
+    this.next = button(
+      "next",
+      "Next event (full stop)",
+      go(() => this.event(1)),
+    );
     this.scrub = h("input", "vl-scrub", { type: "range", min: "0", step: "1", "aria-label": "Step" });
-    this.scrub.addEventListener("input", go(() => +this.scrub.value));
+    this.scrub.addEventListener(
+      "input",
+      go(() => +this.scrub.value),
+    );
     this.goto = h("input", "", { type: "number", min: "0", "aria-label": "Go to step" });
-    this.goto.addEventListener("change", go(() => (this.goto.value === "" ? this.cursor : Math.trunc(+this.goto.value))));
+    this.goto.addEventListener(
+      "change",
+      go(() => (this.goto.value === "" ? this.cursor : Math.trunc(+this.goto.value))),
+    );
     this.total = h("span");
     this.pace = h("select", "", { "aria-label": "Speed in steps per second" });
-    for (const speed of SPEEDS) this.pace.append(h("option", "", { value: speed, ...(speed === this.speed ? { selected: "" } : {}) }, String(speed)));
+    for (const speed of SPEEDS)
+      this.pace.append(
+        h("option", "", { value: speed, ...(speed === this.speed ? { selected: "" } : {}) }, String(speed)),
+      );
     this.pace.addEventListener("change", () => this.setSpeed(+this.pace.value));
     const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
-    return h("div", "vl-bar", { role: "group", "aria-label": "Controls" },
-      group("Steps", this.first, this.back, this.play, this.step, this.last), group("Events", this.prev, this.next), this.scrub,
-      h("label", "vl-label", {}, "step", this.goto, this.total), h("label", "vl-label", {}, this.pace, "steps/s"));
+    return h(
+      "div",
+      "vl-bar",
+      { role: "group", "aria-label": "Controls" },
+      group("Steps", this.first, this.back, this.play, this.step, this.last),
+      group("Events", this.prev, this.next),
+      this.scrub,
+      h("label", "vl-label", {}, "step", this.goto, this.total),
+      h("label", "vl-label", {}, this.pace, "steps/s"),
+    );
   }
 
   sheet() {
     const rows = KEYS.flatMap(([keys, what]) => [h("dt", "", {}, keys), h("dd", "", {}, what)]);
-    this.keys = h("div", "vl-keys", { role: "group", "aria-label": "Keys", hidden: "" }, h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"), h("dl", "", {}, ...rows));
+    this.keys = h(
+      "div",
+      "vl-keys",
+      { role: "group", "aria-label": "Keys", hidden: "" },
+      h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"),
+      h("dl", "vl-sheet", {}, ...rows),
+    );
     return this.keys;
   }
 
@@ -711,22 +935,44 @@ class Player {
 
   listen() {
     const { model, root } = this;
-    const on = (target, name, action) => { target.addEventListener(name, action); this.undo.push(() => target.removeEventListener(name, action)); };
-    const watch = (name, action) => { model.on(name, action); this.undo.push(() => model.off(name, action)); };
+    const on = (target, name, action) => {
+      target.addEventListener(name, action);
+      this.undo.push(() => target.removeEventListener(name, action));
+    };
+    const watch = (name, action) => {
+      model.on(name, action);
+      this.undo.push(() => model.off(name, action));
+    };
     on(root, "keydown", (event) => this.key(event));
-    watch("change:cursor", () => { if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false }); });
-    watch("change:visible_until", () => { this.pause(); this.build(); });
-    const paint = () => { root.dataset.theme = theme(); };
+    watch("change:cursor", () => {
+      if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
+    });
+    watch("change:visible_until", () => {
+      this.pause();
+      this.build();
+    });
+    const paint = () => {
+      root.dataset.theme = theme();
+    };
     const body = new MutationObserver(paint);
-    body.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+    body.observe(document.body, {
+      attributes: true,
+      attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"],
+    });
     on(matchMedia("(prefers-color-scheme: dark)"), "change", paint);
     let width = 0;
     const size = new ResizeObserver(() => {
       const seen = this.chart.scroll.clientWidth;
-      if (seen && seen !== width) { width = seen; this.build(); }
+      if (seen && seen !== width) {
+        width = seen;
+        this.build();
+      }
     });
     size.observe(this.chart.scroll);
-    this.undo.push(() => body.disconnect(), () => size.disconnect());
+    this.undo.push(
+      () => body.disconnect(),
+      () => size.disconnect(),
+    );
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     paint();
   }
@@ -756,21 +1002,26 @@ class Player {
     return found === undefined ? (way > 0 ? this.limit() : 0) : Math.min(found, this.limit());
   }
 
-  toggle() { if (this.playing) this.pause(); else this.start(); }
+  toggle() {
+    if (this.playing) this.pause();
+    else this.start();
+  }
 
   start() {
     if (this.cursor >= this.limit()) this.seek(0, { jump: true, save: false });
     if (this.limit() === 0) return;
     this.playing = true;
     this.face("pause", "Pause (space)");
-    let before = null, owed = 0;
+    let before = null,
+      owed = 0;
     const tick = (time) => {
       owed += before === null ? 0 : (Math.min(time - before, 1000) / 1000) * this.speed;
       before = time;
       const whole = Math.floor(owed);
       owed -= whole;
       if (whole) this.seek(this.cursor + whole, { jump: this.speed > 20 });
-      if (this.cursor >= this.limit()) this.pause(); else if (this.playing) this.frame = requestAnimationFrame(tick);
+      if (this.cursor >= this.limit()) this.pause();
+      else if (this.playing) this.frame = requestAnimationFrame(tick);
     };
     this.frame = requestAnimationFrame(tick);
   }
@@ -809,7 +1060,12 @@ class Player {
     clearTimeout(this.later);
     this.later = setTimeout(() => {
       if (this.model.get("cursor") === this.cursor) return;
-      try { this.model.set("cursor", this.cursor); this.model.save_changes(); } catch (error) { console.warn("timeline: cursor not saved", error); }
+      try {
+        this.model.set("cursor", this.cursor);
+        this.model.save_changes();
+      } catch (error) {
+        console.warn("timeline: cursor not saved", error);
+      }
     }, REST);
   }
 
@@ -848,13 +1104,29 @@ class Player {
   }
 
   action({ key, shiftKey }) {
-    const by = (count) => () => { this.pause(); this.seek(this.cursor + count); };
-    const to = (target) => () => { this.pause(); this.seek(target()); };
+    const by = (count) => () => {
+      this.pause();
+      this.seek(this.cursor + count);
+    };
+    const to = (target) => () => {
+      this.pause();
+      this.seek(target());
+    };
     return {
-      " ": () => this.toggle(), ArrowRight: by(shiftKey ? 10 : 1), ArrowLeft: by(shiftKey ? -10 : -1),
-      Home: to(() => 0), End: to(() => this.limit()), ",": to(() => this.event(-1)), ".": to(() => this.event(1)),
-      "+": () => this.zoom(1.4), "=": () => this.zoom(1.4), "-": () => this.zoom(1 / 1.4), 0: () => this.zoom(0),
-      a: () => this.toggleLanes(), A: () => this.toggleLanes(), "?": () => this.toggleKeys(),
+      " ": () => this.toggle(),
+      ArrowRight: by(shiftKey ? 10 : 1),
+      ArrowLeft: by(shiftKey ? -10 : -1),
+      Home: to(() => 0),
+      End: to(() => this.limit()),
+      ",": to(() => this.event(-1)),
+      ".": to(() => this.event(1)),
+      "+": () => this.zoom(1.4),
+      "=": () => this.zoom(1.4),
+      "-": () => this.zoom(1 / 1.4),
+      0: () => this.zoom(0),
+      a: () => this.toggleLanes(),
+      A: () => this.toggleLanes(),
+      "?": () => this.toggleKeys(),
       Escape: this.keys.hidden ? undefined : () => this.toggleKeys(false),
     }[key];
   }
@@ -883,7 +1155,10 @@ function render({ model, el }) {
   };
   model.on("change:payload", open);
   open();
-  return () => { model.off("change:payload", open); if (player) player.close(); };
+  return () => {
+    model.off("change:payload", open);
+    if (player) player.close();
+  };
 }
 
 export default { render };

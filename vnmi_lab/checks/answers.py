@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from reprlib import repr as short
 
 from vnmi_lab.checks.exercise import LearnerError
+from vnmi_lab.checks.result import Verdict, wrong
 from vnmi_lab.guest import Guest
 from vnmi_lab.hw.asm import AsmError
 from vnmi_lab.machine import BareMetal, Host, Stimulus
 
 STEPS = 200
 """Steps that an exercise may run: every right answer is far shorter, and an endless one is seen to be endless."""
+
+MOST = 50
+"""Lines or arrivals that an answer may have; a few are enough everywhere."""
+
+
+def listed(answer: object, what: str) -> list[object] | Verdict:
+    """Return the parts of an answer that must be a list, or what is wrong with it."""
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
+        return wrong(f"{what}, not {short(answer)}.")
+    parts = list(islice(answer, MOST + 1))
+    return parts if len(parts) <= MOST else wrong(f"That is a list of more than {MOST}; a few are enough.")
 
 
 def guest_of(main: str, handlers: Mapping[int, str], answer: str, *, tail: str) -> Guest:

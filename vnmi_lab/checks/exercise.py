@@ -57,7 +57,7 @@ class Exercise:
     def check(self, answer: object = ...) -> Result:
         """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
         if untouched(answer):
-            return Result(self.id, "not attempted", f"{self.task} Ask `hint()` if you would like one.")
+            return Result(self.id, "not attempted", f"{self.task} For a hint: `{self.name}.hint()`.")
         try:
             verdict = self.judge(answer)
         except LearnerError as error:
@@ -78,7 +78,7 @@ class Exercise:
         if not 1 <= number <= last:
             return Note("No such hint", f"This exercise has hints 1 to {last}, not {number!r}.")
         self.hints_used = max(self.hints_used, number)
-        more = "" if number < last else " That was the last one; there is `solution()`."
+        more = "" if number < last else f" That was the last one; there is `{self.name}.solution()`."
         return Note(f"Hint {number} of {last}", self.hints[number - 1] + more)
 
     def solution(self) -> Note:
@@ -93,7 +93,12 @@ class Exercise:
     @property
     def call(self) -> str:
         """The last line of the exercise's cell."""
-        return f"lab.{self.id.split('.')[-1]}.check({self.variable})"
+        return f"{self.name}.check({self.variable})"
+
+    @property
+    def name(self) -> str:
+        """What a notebook calls the exercise."""
+        return f"lab.{self.id.split('.')[-1]}"
 
     def __repr__(self) -> str:
         """Return what is to be done."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from vnmi_lab.checks.answers import STEPS, bare_metal, guest_of
+from reprlib import repr as short
+
+from vnmi_lab.checks.answers import MOST, STEPS, bare_metal, guest_of, listed
 from vnmi_lab.checks.exercise import Exercise, Wrong
-from vnmi_lab.checks.measure import arrived, depth, entries, irets, merged, number, taken, times
+from vnmi_lab.checks.measure import arrived, counted, depth, entries, irets, merged, number, taken, times
 from vnmi_lab.checks.prediction import Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
 from vnmi_lab.guest import Guest
@@ -225,7 +227,7 @@ def _judge_two_runs(answer: object) -> Verdict:
         return stimuli
     sent = sum(stimulus.times for stimulus in stimuli)
     if sent != ARRIVALS:
-        return wrong(f"Your list sends {times(sent, 'NMI')}; the task is to send {ARRIVALS}.")
+        return wrong(f"Your list sends {counted(sent, 'NMI')}; the task is to send {ARRIVALS}.")
     trace = Trace(bare_metal(Guest.of(PROGRAM, {2: HANDLER}, tail="hlt"), stimuli), "Your five NMIs", STEPS)
     came, runs, lost = len(arrived(trace)), entries(trace), merged(trace)
     if came != ARRIVALS:
@@ -236,7 +238,7 @@ def _judge_two_runs(answer: object) -> Verdict:
         return right(
             f"Five NMIs arrived, {len(lost)} of them merged into one pending, and the handler ran twice.", trace
         )
-    message = f"The handler ran {times(len(runs))}; the task is {RUNS} times."
+    message = f"The handler ran {times(len(runs))}; the task is {times(RUNS)}."
     step, rule = (runs[RUNS].index, "R-NMI-TAKE") if len(runs) > RUNS else (lost[0].index, "R-NMI-COALESCE")
     found = Divergence.at(trace, step, "handler runs", expected=RUNS, actual=len(runs), rule=rule)
     return wrong(message, trace, found)
@@ -244,15 +246,18 @@ def _judge_two_runs(answer: object) -> Verdict:
 
 def _stimuli(answer: object) -> list[Stimulus] | Verdict:
     """Return the learner's stimuli, all of them NMIs, or what is wrong with them."""
-    if isinstance(answer, str) or not hasattr(answer, "__iter__"):
-        return wrong(f"`stimuli` must be a list of `Stimulus(...)`, not {answer!r}.")
-    stimuli = list(answer)
-    for stimulus in stimuli:
-        if not isinstance(stimulus, Stimulus):
-            return wrong(f"Everything in `stimuli` must be a `Stimulus(...)`, not {stimulus!r}.")
-        if stimulus.what != "nmi":
-            return wrong(f"Only NMIs may arrive here, no {stimulus.what.upper()}.")
-    return stimuli
+    parts = listed(answer, "The answer must be a list of `Stimulus(...)`")
+    if isinstance(parts, Verdict):
+        return parts
+    stimuli = []
+    for part in parts:
+        if not isinstance(part, Stimulus):
+            return wrong(f"Everything in the list must be a `Stimulus(...)`, not {short(part)}.")
+        if part.what != "nmi":
+            return wrong(f"Only NMIs may arrive here, no {part.what.upper()}.")
+        stimuli.append(part)
+    sent = sum(stimulus.times for stimulus in stimuli)
+    return stimuli if sent <= MOST else wrong(f"You send {sent:,} NMIs; a few are enough.")
 
 
 two_runs = Exercise(
@@ -271,11 +276,11 @@ two_runs = Exercise(
     wrong=(
         Wrong(
             "all at once", 'stimuli = [Stimulus(at="work", times=5)]',
-            "The handler ran 1 time; the task is 2 times.",
+            "The handler ran once; the task is twice.",
         ),
         Wrong(
             "well spread", 'stimuli = [Stimulus(at=place) for place in ("start", "handler", "work", "leave", "done")]',
-            "The handler ran 4 times; the task is 2 times.",
+            "The handler ran 4 times; the task is twice.",
         ),
         Wrong(
             "too few", 'stimuli = [Stimulus(at="work"), Stimulus(at="handler")]',
@@ -291,7 +296,7 @@ two_runs = Exercise(
 
 def _judge_open_the_door(answer: object) -> Verdict:
     if not isinstance(answer, str):
-        return wrong(f"`my_handler` must be text, the lines of a handler, not {answer!r}.")
+        return wrong(f"`my_handler` must be text, the lines of a handler, not {short(answer)}.")
     guest = guest_of(PROGRAM, {2: answer, BREAKPOINT: TRAP}, answer, tail="hlt")
     trace = Trace(bare_metal(guest, [Stimulus(at="work"), Stimulus(at="h2")]), "Your handler and two NMIs", STEPS)
     runs = taken(trace, "nmi")
@@ -370,7 +375,7 @@ def _judge_no_way_back(answer: object) -> Verdict:
         return _came_back(trace)
     sent = len(arrived(trace))
     if sent > FEWEST:
-        return wrong(f"It never comes back, but you used {times(sent, 'NMI')}; {FEWEST} are enough.", trace)
+        return wrong(f"It never comes back, but you used {counted(sent, 'NMI')}; {FEWEST} are enough.", trace)
     return right("Two NMIs, and the program never finishes: one handler's frame was written over the other's.", trace)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from vnmi_lab.checks.answers import STEPS, scripted
+from reprlib import repr as short
+
+from vnmi_lab.checks.answers import STEPS, listed, scripted
 from vnmi_lab.checks.exercise import Exercise, Wrong
-from vnmi_lab.checks.measure import NMI, deepest, depth, entries, exits, irets, number, taken, times
+from vnmi_lab.checks.measure import NMI, counted, deepest, depth, entries, exits, irets, number, taken
 from vnmi_lab.checks.prediction import Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
 from vnmi_lab.guest import Guest
@@ -201,7 +203,14 @@ too_early = Prediction(
     "How many NMI handlers are entered and not left now, at most?",
     (
         Option("One: the first handler has returned.", 1, "Not yet! The exit comes before the IRET does anything."),
-        Option("Two: the first handler is still in its IRET.", 2, "It was one instruction too early."),
+        Option(
+            "Two: the first handler has not returned.", 2, "It still has its IRET before it: one instruction too early."
+        ),
+        Option(
+            "None: VMRUN refuses, in the middle of an IRET.",
+            0,
+            "The guest is not in the middle: the IRET has not begun.",
+        ),
     ),
     at_the_iret,
     _nested,
@@ -217,7 +226,7 @@ V_NMI_ENABLE = 1 << 26
 
 def _judge_nmi_word(answer: object) -> Verdict:
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < 1 << WIDTH:
-        return wrong(f"`nmi_word` must be a number of at most 64 bits, not {answer!r}.")
+        return wrong(f"`nmi_word` must be a number of at most 64 bits, not {short(answer)}.")
     trace = Trace(_played(visitor(), ("inj", answer), "run").fresh(), f"EVENTINJ = {answer:X}h", STEPS)
     if exit_name(exits(trace)[0][1].code) == "INVALID":
         return _refuses(trace, answer)
@@ -283,13 +292,6 @@ nmi_word = Exercise(
 )
 
 
-def _script(answer: object) -> list[object] | Verdict:
-    """Return the learner's script, or what is wrong with it."""
-    if isinstance(answer, str) or not hasattr(answer, "__iter__"):
-        return wrong(f'`script` must be a list of lines such as "inj" and "run", not {answer!r}.')
-    return list(answer) or wrong('`script` is empty: the host does nothing. `"run"` enters the guest.')
-
-
 def _judge_nest(answer: object) -> Verdict:
     return _judge_script(answer, 2)
 
@@ -300,9 +302,11 @@ def _judge_one_at_a_time(answer: object) -> Verdict:
 
 def _judge_script(answer: object, wanted: int) -> Verdict:
     """Judge a script that must inject two NMIs, nest them to depth ``wanted``, and bring the guest to its end."""
-    script = _script(answer)
+    script = listed(answer, 'The script must be a list of lines such as `"inj"` and `"run"`')
     if isinstance(script, Verdict):
         return script
+    if not script:
+        return wrong('The script is empty: the host does nothing. `"run"` enters the guest.')
     host = scripted(Guest.of(PROGRAM, {2: TALKS}), script)
     trace = Trace(host.fresh(), "Your script", STEPS * 4)
     injected = taken(trace, "injection")
@@ -321,7 +325,7 @@ INJECTED = 2
 
 def _miscounted(trace: Trace, injected: list[Step]) -> Verdict:
     count = len(injected)
-    message = f"The guest took {times(count, 'injected NMI')}; the task is {INJECTED}."
+    message = f"The guest took {counted(count, 'injected NMI')}; the task is {INJECTED}."
     lost = [step for step in trace if step.kind == "host" and _overwrites(trace, step)]
     if lost:
         message += " EVENTINJ holds one event: the second was written over the first."
@@ -352,7 +356,7 @@ def _unfinished(trace: Trace) -> Verdict:
     step = trace[-1]
     field, goal = ("handler_depth", 0) if depth(step) else ("rax", GOAL)
     found = Divergence.at(trace, step.index, field, expected=goal, actual=number(step, field), rule="R-VMEXIT")
-    inside = f"{times(depth(step), 'NMI handler')} entered and not left"
+    inside = f"{counted(depth(step), 'NMI handler')} entered and not left"
     return wrong(f"The script ends too early: {inside}, and RAX is {number(step, 'rax')}.", trace, found)
 
 

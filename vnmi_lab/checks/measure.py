@@ -62,6 +62,11 @@ def deepest(trace: Trace) -> Step:
     return max(trace, key=depth)
 
 
-def times(count: int, one: str = "time") -> str:
-    """Return a count with its noun: "1 time", "2 times"."""
-    return f"{count} {one}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 NMI", "2 NMIs"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def times(count: int) -> str:
+    """Return how often: "once", "twice", "3 times"."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

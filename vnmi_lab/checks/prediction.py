@@ -18,7 +18,7 @@ HEADINGS: dict[Said, tuple[str, str]] = {
     "wrong": ("The machine does something else", "--jp-warn-color1"),
     "skipped": ("Skipped", "--jp-border-color1"),
 }
-LONGEST = 200
+LONGEST = 48
 """Steps of a run that a prediction is about; enough to see that one never ends."""
 
 
@@ -118,7 +118,7 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Return question, options and answer for a page where nothing can be clicked."""
-        rows = "".join(f"<li>{prose(option.text)}</li>" for option in self.options)
+        rows = "<br>".join(f"{letter}. {prose(option.text)}" for letter, option in lettered(self.options))
         reveal = _rows(Reveal(self.options, None, self.answer(), "skipped").lines())
         return box(
             f'<p><strong>Predict.</strong> {prose(self.question)}</p><ol type="A">{rows}</ol>'

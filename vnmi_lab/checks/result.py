@@ -43,8 +43,8 @@ class Divergence:
 
     @property
     def because(self) -> str:
-        """The rule that made it so, with its source."""
-        return f"{self.rule.sentence} [{self.rule.id}; {self.rule.source}]"
+        """The rule that made it so, with its source and how sure it is."""
+        return f"{self.rule.sentence} [{self.rule.id}; {self.rule.source}; grade: {self.rule.grade}]"
 
 
 @dataclass(frozen=True, slots=True)

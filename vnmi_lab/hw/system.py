@@ -106,8 +106,8 @@ def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG001 - every system instr
         rip, cs, flags, rsp, ss = _pop_frame(cpu, frame)
         _check_iret(cpu, rip, cs & 0xFFFF, ss & 0xFFFF)
     except Fault:
-        if not _has_virtual_nmis(cpu) and (cpu.switches.faulting_iret_unmasks or not cpu.on("R-IRET-FAULT")):
-            _unmask(cpu)
+        if not _has_virtual_nmis(cpu):
+            _unmask_at_fault(cpu)
         raise
     cpu.cs, cpu.ss = cs & 0xFFFF, ss & 0xFFFF
     cpu.rflags = flags & (POPF_BITS | RF) | 2
@@ -115,7 +115,7 @@ def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG001 - every system instr
     _unmask(cpu)
     _leave_frame(cpu, frame)
     if cpu.sink is not None:
-        cpu.sink(IretRetired("R-IRET-UNMASK", frame, rip))
+        cpu.sink(IretRetired(ON_IRET[_has_virtual_nmis(cpu)][0][0], frame, rip))
     cpu.attention = 1
 
 
@@ -152,6 +152,14 @@ def _has_virtual_nmis(cpu: Cpu) -> bool:
 def _unmask(cpu: Cpu) -> None:
     for rule, field, new in ON_IRET[_has_virtual_nmis(cpu)]:
         cpu.change(rule, field, new)
+
+
+def _unmask_at_fault(cpu: Cpu) -> None:
+    """Answer the open question whether an IRET that faults ends physical NMI masking."""
+    if not cpu.on("R-IRET-FAULT"):
+        cpu.change("R-IRET-UNMASK", "nmi_mask", 0)
+    elif cpu.switches.faulting_iret_unmasks:
+        cpu.change("R-IRET-FAULT", "nmi_mask", 0)
 
 
 def lidt(cpu: Cpu, next_rip: int, address: int) -> None:

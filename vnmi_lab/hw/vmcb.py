@@ -143,6 +143,13 @@ class Field(NamedTuple):
     clean: str | None = None
     register: type[Register] = Plain
 
+    def fits(self, value: int) -> int:
+        """Return ``value`` if the field can hold it; ``ValueError`` if not."""
+        if not 0 <= value < 1 << 8 * self.size:
+            msg = f"{self.name} is {self.size} bytes wide; {value:#x} does not fit"
+            raise ValueError(msg)
+        return value
+
 
 # The save area starts at 400h; its rows give absolute offsets. A row without a clean bit is never cached.
 LAYOUT: tuple[Field, ...] = (
@@ -206,6 +213,8 @@ LAYOUT: tuple[Field, ...] = (
     Field("dbgctl", 0x670, 8, "DBGCTL", "save.dbgctl", BOTH, "lbr"),
 )
 FIELDS: dict[str, Field] = {row.name: row for row in LAYOUT}
+INTERCEPT_WORDS = ("intercept_3", "intercept_4", "intercept_5")
+INTERCEPT_NAMES = tuple(name for word in INTERCEPT_WORDS for name in FIELDS[word].register.FIELDS)
 
 # What the manual's tables give for the fields that this subject is about; a slip of the table is caught at import.
 _ANCHORS = {
@@ -271,9 +280,7 @@ class Vmcb:
         row = FIELDS.get(name)
         if row is None:
             raise AttributeError(misspelt("Vmcb", name, list(FIELDS)))
-        if not 0 <= value < 1 << 8 * row.size:
-            msg = f"{name} is {row.size} bytes wide; {value:#x} does not fit"
-            raise ValueError(msg)
+        row.fits(value)
         self.store(name, value)
         if row.clean is not None:
             self.store("clean", Clean(self.clean).replace(**{row.clean: 0}))
@@ -289,12 +296,11 @@ class Vmcb:
 
     def intercept(self, name: str, *, on: bool = True) -> None:
         """Switch an intercept by name ("nmi", "iret", "stgi", ...) or by exception ("exc_14")."""
-        for field in ("intercept_3", "intercept_4", "intercept_5", "intercept_exceptions"):
+        for field in (*INTERCEPT_WORDS, "intercept_exceptions"):
             if name in FIELDS[field].register.FIELDS:
                 self.update(field, **{name: int(on)})
                 return
-        known = [n for f in ("intercept_3", "intercept_4", "intercept_5") for n in FIELDS[f].register.FIELDS]
-        raise AttributeError(misspelt("intercept", name, known))
+        raise AttributeError(misspelt("Vmcb", name, list(INTERCEPT_NAMES), "intercept"))
 
     def to_bytes(self) -> bytes:
         """Return the 4 KiB."""

@@ -59,10 +59,10 @@ def at(flat: Column, step: int) -> Any:  # noqa: ANN401 - a column holds whateve
 
 
 def runs(flat: Column, end: int) -> list[tuple[int, int, Any]]:
-    """Give a column as runs ``(first step, step after the last, value)``."""
+    """Give a column before ``end`` as runs ``(first step, step after the last, value)``."""
     starts = [*flat[::2], end]
     triples = zip(starts[:-1], starts[1:], flat[1::2], strict=True)
-    return [(first, last, value) for first, last, value in triples if first < last]
+    return [(first, min(last, end), value) for first, last, value in triples if first < end]
 
 
 class Words:

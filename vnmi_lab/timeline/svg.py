@@ -195,7 +195,7 @@ def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
 
 def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
     columns = sheet.p["columns"]
-    depth = max(columns["row"][1::2])
+    depth = max(row for first, _, row in runs(columns["row"], sheet.end))
     tops["code"] = sheet.lane(16 + CELL + depth * ROW + (STRIP if depth else 0))
     bottom = sheet.y - 8 - CELL
     tops["main"] = bottom
@@ -274,8 +274,9 @@ def _links(sheet: _Sheet, tops: dict[str, int]) -> None:
         x, end = sheet.x(first + 0.5), sheet.x(last + 0.5)
         if cause == "outside":
             goal = tops[effect] + 6
-            sheet.path(f"M{x} {tops[cause] + 32}V{goal - 5}", "link")
             sheet.path(f"M{x - 4} {goal - 6}h8L{x} {goal}z", "link-tip")
+            sheet.path(f"M{x} {tops[cause] + 32}V{goal - 5}", "link")
+            sheet.parts.insert(0, sheet.parts.pop())  # behind the boxes it would cross
         else:
             start = tops[cause] + (8 if cause == "event_inj" else WAVE - 14)
             goal = tops["main"] - at(sheet.p["columns"]["row"], last) * ROW + CELL

@@ -15,6 +15,9 @@ from vnmi_lab.trace import Trace
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
+TITLES = {BareMetal: "A run on bare metal", Host: "A guest under a host that follows a script"}
+"""What the run of a machine is called that nobody gave a title."""
+
 
 class Timeline(anywidget.AnyWidget):
     """Play, step and scrub through a finished run: a trace, or what ``timeline.build`` made of one.
@@ -45,13 +48,13 @@ class Timeline(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
         """Give the widget, and for pages that run none: a sentence, the picture, and picture with table as HTML."""
         bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
-        return bundle and ({**bundle[0], **fallback(self.still, self.cursor)}, bundle[1])
+        return bundle and ({**bundle[0], **fallback(self.still, self.cursor or None)}, bundle[1])
 
 
 def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, str]:
     """Give the mime types a page shows that runs no widget.
 
-    There is no PNG: an untrusted JupyterLab prefers HTML to it, and a page of text is read by everybody.
+    There is no PNG: an untrusted JupyterLab strips SVG, but shows this HTML with the picture as an image.
     """
     return {
         "text/plain": timeline.summary(payload),
@@ -68,5 +71,5 @@ def show(
     visible_until: int | None = None,
 ) -> Timeline:
     """Show a run: a trace, a payload, or a machine, of which a copy is run from its start."""
-    run = Trace(what.fresh(), title) if isinstance(what, BareMetal | Host) else what
+    run = Trace(what.fresh(), title or TITLES[type(what)]) if isinstance(what, BareMetal | Host) else what
     return Timeline(run, cursor=cursor, visible_until=visible_until)
