@@ -98,9 +98,18 @@ class Kvm:
             ),
         )
 
+    def start(self) -> None:
+        """Call KVM_RUN; ``step`` goes on from there."""
+        self.phase, self.said = KERNEL, ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the vCPU is halted and nothing that KVM knows of would wake it."""
+        return self.phase == KERNEL and self.vcpu.halted and not x86.kvm_vcpu_has_events(self.vcpu)
+
     def run(self, budget: int = BUDGET) -> Outcome:
         """Do KVM_RUN: until something user space must see, or the vCPU waits for good, or ``budget`` steps."""
-        self.phase, self.said = KERNEL, ""
+        self.start()
         for _ in range(budget):
             if not self.step():
                 return Outcome("waiting", "halted, and nothing is pending that could wake it")
@@ -151,7 +160,7 @@ class Kvm:
 
     def _enter(self) -> bool:
         vcpu = self.vcpu
-        if vcpu.halted and not x86.kvm_vcpu_has_events(vcpu):
+        if self.is_waiting:
             return False
         vcpu.halted = False
         self.cpu.gif = 0  # KVM brackets VMRUN with CLGI and STGI

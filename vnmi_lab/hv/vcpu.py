@@ -142,6 +142,16 @@ class Vcpu:
             setattr(self, name, value)
         self.exits = counted[-1]
 
+    def forget(self) -> None:
+        """Become the vCPU of another machine that got registers and memory, and nothing else about NMIs."""
+        for name in STATE:
+            value = getattr(self, name)
+            setattr(self, name, None if name in ("exception", "interrupt", "interrupt_injected") else type(value)(0))
+        self.soft_gif = True
+        self.vmcb.update("int_ctl", v_nmi_pending=0, v_nmi_blocking=0)
+        self.vmcb.intercept("iret", on=False)
+        self.vmcb.event_inj = 0
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def make_request(self, bit: int) -> None:
