@@ -40,7 +40,6 @@ def test_what_cannot_be_switched_off_only_labels() -> None:
         Switches(off=frozenset({"R-EXEC"}))
 
 
-@pytest.mark.xfail(reason="trace._kind takes the arrival for a stimulus from outside, and so drops the change of RIP")
 def test_on_bare_metal_an_instruction_that_sends_an_nmi_is_an_instruction() -> None:
     first = Trace(BareMetal(Guest.of(SELF_NMI + "hlt", tail="hlt")))[0]
     assert (first.kind, first.text) == ("exec", "mov dword [r15], 0x4400")

@@ -26,6 +26,7 @@ VECTORS = 256
 IDT_LIMIT = VECTORS * 16 - 1
 NOP, HLT, VMMCALL = b"\x90", b"\xf4", b"\x0f\x01\xd9"
 TAIL_LENGTH = 16
+LAST_IST = 7
 LARGEST_MAIN = HANDLERS - MAIN - TAIL_LENGTH * len(VMMCALL)
 
 
@@ -70,6 +71,8 @@ class Guest:
             _fits(f"the handler of vector {vector}", program, HANDLER_SPAN)
         main_program = _program(main, MAIN)
         _fits("main", main_program, LARGEST_MAIN)
+        for vector, (index, top) in (ist or {}).items():
+            _is_stack(vector, index, top)
         return cls(main_program, programs, tail, dict(ist or {}))
 
     def image(self) -> Image:
@@ -130,6 +133,16 @@ def _program(code: str | bytes, origin: int) -> Program:
     if isinstance(code, bytes):
         return Program(origin, code, {}, ())
     return assemble(code, origin)
+
+
+def _is_stack(vector: int, index: int, top: int) -> None:
+    handler_address(vector)
+    if not 1 <= index <= LAST_IST:
+        msg = f"an IST index must be 1 to {LAST_IST}, not {index!r}"
+        raise ValueError(msg)
+    if not 0 <= top < 1 << 64:
+        msg = f"the top of an interrupt stack must be an address of 64 bits, not {top!r}"
+        raise ValueError(msg)
 
 
 def _fits(what: str, program: Program, room: int) -> None:

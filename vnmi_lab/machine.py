@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from vnmi_lab.guest import COUNTERS, IDT, IDT_LIMIT, MAIN, STACK, TSS, VECTORS, Guest
 from vnmi_lab.hw import svm
 from vnmi_lab.hw.bits import misspelt
-from vnmi_lab.hw.cpu import Cpu, Snapshot
+from vnmi_lab.hw.cpu import DR6_AT_RESET, Cpu, Snapshot
 from vnmi_lab.hw.delivery import BY_NAME, HOLDS, ON_IRET
 from vnmi_lab.hw.events import Changed, HostDid
 from vnmi_lab.hw.vmcb import Vmcb, diff
@@ -91,6 +91,9 @@ class Stimulus:
         """Refuse what cannot arrive."""
         if self.what not in ("nmi", "smi", "init", "intr"):
             msg = f"what must be one of nmi, smi, init, intr, not {self.what!r}"
+            raise ValueError(msg)
+        if not 0 <= self.vector < VECTORS:
+            msg = f"a vector must be 0 to {VECTORS - 1}, not {self.vector!r}"
             raise ValueError(msg)
         if self.times < 1 or (isinstance(self.at, int) and self.at < 0):
             msg = f"a stimulus needs times >= 1 and a step >= 0, not times={self.times} at={self.at!r}"
@@ -447,7 +450,7 @@ def reset_vmcb(vmcb: Vmcb) -> None:
 
 RESET = {
     "asid": 1, "rflags": 2, "rip": MAIN, "rsp": STACK, "idt_base": IDT, "idt_limit": IDT_LIMIT, "tr_base": TSS,
-    "efer": 0x1500, "cr0": 0x80000011, "cr4": 0x20, "dr6": 0xFFFF0FF0, "dr7": 0x400, "g_pat": 0x0007040600070406,
+    "efer": 0x1500, "cr0": 0x80000011, "cr4": 0x20, "dr6": DR6_AT_RESET, "dr7": 0x400, "g_pat": 0x0007040600070406,
     "cs_selector": 0x08, "cs_attrib": 0x29B, "ss_selector": 0x10, "ds_selector": 0x10, "es_selector": 0x10,
 }  # fmt: skip
 

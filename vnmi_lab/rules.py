@@ -364,7 +364,7 @@ _ROWS = (
 
 # Labels name who made a change that is no rule of the machine; there is nothing to switch off.
 _LABELS = (
-    ("R-EXEC", "An instruction does what its row in hw/insn.py says.", "APM vol. 3", "APM"),
+    ("R-EXEC", "The instruction that completed changed it.", "APM vol. 3", "APM"),
     ("R-HOST", "The host's software wrote it.", "model", "model"),
     ("R-WORLD", "The outside world raised it.", "model", "model"),
 )

@@ -159,7 +159,7 @@ def _record(machine: BareMetal | Host, index: int) -> Step:
         cpu.sink = cpu.memory.log = None
     events.extend(MemoryWritten(*write) for write in written if write[0] >> 12 != _vmcb_page(machine))
     after = _seen(machine)
-    kind = _kind(events, machine)
+    kind = _kind(events)
     changes = [e for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
     if world == _world(machine) and kind in ("exec", "deliver"):
         changes += _unexplained(before, after, {c.field for c in changes})
@@ -200,9 +200,7 @@ _FIRST_MATCH: tuple[tuple[type, str], ...] = (
 )
 
 
-def _kind(events: list[Event], machine: BareMetal | Host) -> str:
-    if isinstance(machine, BareMetal) and events and isinstance(events[0], Arrived):
-        return "stimulus"
+def _kind(events: list[Event]) -> str:
     return next(kind for cls, kind in _FIRST_MATCH if any(isinstance(e, cls) for e in events))
 
 

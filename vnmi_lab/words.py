@@ -112,7 +112,8 @@ def _deliver(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) 
     if not delivered:
         return what, f"The processor takes {what}."
     entry = delivered[-1]
-    label = "NMI taken" if entry.vector == vector_of(NMI_WORD) else f"vector {entry.vector} taken"
+    nmi = bool(taken) and entry.vector == vector_of(NMI_WORD)  # INT 2 enters the same handler, and is none
+    label = "NMI taken" if nmi else f"vector {entry.vector} taken"
     noted = _listed([c for c in changes if c.field in NOTED])
     return label, (
         f"The processor takes {what} and enters the handler of vector {entry.vector};"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOUR_GIB = 1 << 32
+DR6_AT_RESET = 0xFFFF0FF0
 MAPPED_PLAIN = apic.BASE - 8  # below this, without nested paging, an access needs no check
 DF_VECTOR, PF_VECTOR = 8, 14
 STATE = (
@@ -142,7 +143,7 @@ class Cpu:
         self.r = [0] * 16
         for name in STATE:
             setattr(self, name, 0)
-        self.rflags, self.gif, self.svme, self.stopped = 2, 1, 1, ""
+        self.rflags, self.gif, self.svme, self.stopped, self.dr6 = 2, 1, 1, "", DR6_AT_RESET
         self.cs, self.ss = CODE_SELECTOR, DATA_SELECTOR
         self.host, self.cache, self.absent, self.frames = None, None, frozenset(), ()
         self.sink: Callable[[Event], object] | None = None

@@ -201,6 +201,7 @@ def vmrun(cpu: Cpu, pa: int) -> None:
     cpu.host = tuple(getattr(cpu, name) for name in HOST_SAVED)
     cpu.host_if = cpu.rflags & IF
     cpu.guest_mode = 1
+    cpu.changed("R-VMRUN", "guest_mode", 0, 1)
     cpu.intercepts = read("intercept_3") | read("intercept_4") << 32
     if not cpu.on("R-ICPT-INSN"):
         cpu.intercepts &= NO_INSTRUCTION
@@ -269,6 +270,7 @@ def _back_to_host(cpu: Cpu) -> None:
     cpu.host = None
     cpu.host_if = 0
     cpu.guest_mode = 0
+    cpu.changed("R-VMEXIT", "guest_mode", 1, 0)
     cpu.change("R-VMEXIT-GIF", "gif", 0)
     if cpu.rflags & TF:  # the host single-steps: VMRUN completes now (APM 15.5.1)
         cpu.change("R-TF-TRAP", "trap", 1)
