@@ -16,10 +16,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.guest import Guest
-from vnmi_lab.hv.vcpu import Features
+from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_NMI, Features
 from vnmi_lab.hw.delivery import NMI_WORD, RF, TF, vector_of
-from vnmi_lab.hw.svm import exit_name
-from vnmi_lab.kvm import USER, Kvm, KvmSnapshot
+from vnmi_lab.kvm import KERNEL, USER, Kvm, KvmSnapshot
 from vnmi_lab.rules import Switches
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ REMEMBERED_IDLE, REMEMBERED_BUSY = 2, 1
 
 
 class Watch(NamedTuple):
-    """What a bystander remembers: arrivals left, steps since the last one, NMIs that may still come, whether one is owed."""
+    """What a bystander remembers: arrivals left, steps since the last, NMIs that may still come, whether one is owed."""
 
     left: int
     idle: int
@@ -73,6 +72,14 @@ def _quiet(moment: Moment) -> bool:
     return not (moment.done and waits)
 
 
+def _looked_at(moment: Moment) -> bool:
+    """Say whether an NMI that waits and may be injected will be looked at before the guest goes on."""
+    kvm = moment.kvm
+    if kvm.phase != KERNEL or not kvm.vcpu.nmi_pending or kvm.vcpu.requests & (REQ_EVENT | REQ_NMI):
+        return True
+    return kvm.ops.nmi_allowed(kvm.vcpu, False) <= 0  # noqa: FBT003 - for_injection, as in KVM
+
+
 LAWS: tuple[Law, ...] = (
     Law(
         "no_nesting",
@@ -91,6 +98,12 @@ LAWS: tuple[Law, ...] = (
         "When nothing more happens, no NMI is left in any of its four places.",
         "KVM process_nmi; the review of patch v4",
         _quiet,
+    ),
+    Law(
+        "looked_at",
+        "An NMI that waits in software and may be injected is looked at before the guest goes on.",
+        "the review of patch v2 and v4, 2022: the stuck second NMI",
+        _looked_at,
     ),
     Law(
         "not_over_delivered",
@@ -141,7 +154,9 @@ class Verdict:
         """Return the verdict in a sentence, with the schedule of a counterexample in short."""
         if self.broken is None:
             return f"{self.policy} holds in all {self.states:,} reachable states"
-        return f"{self.policy} is broken after {len(self.schedule)} steps: {self.broken.sentence} {brief(self.schedule)}"
+        return (
+            f"{self.policy} is broken after {len(self.schedule)} steps: {self.broken.sentence} {brief(self.schedule)}"
+        )
 
 
 def brief(schedule: tuple[str, ...]) -> str:
@@ -270,6 +285,3 @@ def _path(came: dict[object, tuple[object, str] | None], key: object) -> tuple[s
         actions.append(at[1])
         at = came[at[0]]
     return tuple(reversed(actions))
-
-
-assert exit_name(0x74) == "IRET"

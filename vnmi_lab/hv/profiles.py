@@ -145,7 +145,7 @@ PATCH_V4 = LEGACY.but(
 )
 
 
-# --- v6.4-rc 
+# --- v6.4-rc
 
 
 @kvm(SVM)
@@ -203,8 +203,16 @@ def vintr_window(vcpu: Vcpu) -> None:
         svm.svm_enable_irq_window(vcpu)
 
 
+@kvm("x86.c")
+def remember_one(vcpu: Vcpu) -> None:
+    """Remember one NMI: a flag, not a count, so two that arrive together are one."""
+    x86.accept(vcpu, 1)
+    vcpu.make_request(REQ_EVENT)
+
+
 XEN_LIKE = LEGACY.but(
     name="xen-like",
+    process_nmi=remember_one,
     follows="Xen c447b7308b13 (svm/intr.c, svm.c) without vNMI; bhyve's svm.c does the same",
     get_nmi_mask=iret_intercepted,
     iret_interception=iret_interception_xen,

@@ -48,8 +48,8 @@ _counted = attrgetter(*COUNTED)
 class Features:
     """What the processor reports and what the module's parameters allow.
 
-    ``vnmi_cpuid``: CPUID 8000_000A EDX[25]; ``vnmi``, ``vgif``: parameters of kvm_amd; ``boolean_pending``: kernels to 6.3
-    report a pending NMI as yes or no. The last four are annotated branches a lab can set, not machinery.
+    ``vnmi_cpuid``: CPUID 8000_000A EDX[25]; ``vnmi``, ``vgif``: parameters of kvm_amd; ``boolean_pending``: kernels up
+    to 6.3 report a pending NMI as yes or no. The last four are annotated branches a lab can set, not machinery.
     """
 
     vnmi_cpuid: bool = True
