@@ -36,7 +36,7 @@ REMEMBERED_IDLE, REMEMBERED_BUSY = 2, 1
 
 
 class Watch(NamedTuple):
-    """What a bystander remembers: arrivals left, steps since the last, NMIs that may still come, whether one is owed."""
+    """What a bystander remembers: arrivals left, steps since the last, NMIs that may come, whether one is owed."""
 
     left: int
     idle: int
