@@ -1,7 +1,7 @@
 """A guest under KVM: the processor, the hypervisor and user space, one step at a time.
 
-A step is one boundary of the guest, one pass of KVM from an exit to the next entry, one line of user space's script, or
-one arrival from outside. Like every machine it can be frozen, put back, and does the same again.
+A step is one boundary of the guest, KVM's handling of one exit, KVM's way into the guest, or one arrival from
+outside. Like every machine it can be frozen, put back, and does the same again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vnmi_lab.guest import Guest
     from vnmi_lab.rules import Switches
 
-USER, KERNEL, GUEST = "user", "kernel", "guest"
+USER, KERNEL, GUEST, EXITED = "user", "kernel", "guest", "exited"
+"""Where the vCPU's thread is: in user space, about to enter, in the guest, or just out of it."""
 KEEP = -1
 """In ``set_events``: leave the field as it is."""
 
@@ -152,11 +153,12 @@ class Kvm:
             if not self.cpu.step():
                 return False
             if not self.cpu.guest_mode:
-                self._exited()
+                self.phase = EXITED
             return True
-        if self.phase == USER:
-            return False
-        return self._enter()
+        if self.phase == EXITED:
+            self._exited()
+            return True
+        return self.phase == KERNEL and self._enter()
 
     def _enter(self) -> bool:
         vcpu = self.vcpu
@@ -165,9 +167,7 @@ class Kvm:
         vcpu.halted = False
         self.cpu.gif = 0  # KVM brackets VMRUN with CLGI and STGI
         x86.vcpu_enter_guest(vcpu)
-        self.phase = GUEST
-        if not self.cpu.guest_mode:
-            self._exited()
+        self.phase = GUEST if self.cpu.guest_mode else EXITED
         return True
 
     def _exited(self) -> None:
