@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_NMI, Features
 from vnmi_lab.hw.delivery import NMI_WORD, RF, TF, vector_of
-from vnmi_lab.kvm import KERNEL, USER, Kvm, KvmSnapshot
+from vnmi_lab.kvm import FATAL, KERNEL, USER, Kvm, KvmSnapshot
 from vnmi_lab.rules import Switches
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ LAWS: tuple[Law, ...] = (
         "enters",
         "The guest can always be entered, and does not shut down.",
         "APM 15.5.1, 15.21.10",
-        lambda m: m.kvm.said not in ("FAIL_ENTRY", "SHUTDOWN"),
+        lambda m: m.kvm.said not in FATAL,
     ),
     Law(
         "finishes",
@@ -255,9 +255,6 @@ def _successors(search: Search, kvm: Kvm, node: Node) -> Iterator[tuple[str, Nod
             kvm.start()
             yield _after(MIGRATE, kvm, node.watch)
             kvm.restore(node.machine)
-        if kvm.said in ("FAIL_ENTRY", "SHUTDOWN"):
-            return
-        kvm.start()
     if kvm.step():
         yield _after(STEP, kvm, node.watch)
 

@@ -15,6 +15,7 @@ from vnmi_lab.hv.svm import CLEAN_ALL, KICK_VECTOR
 from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_SMI, Features, Vcpu
 from vnmi_lab.hw.cpu import Cpu, Snapshot
 from vnmi_lab.hw.delivery import IF
+from vnmi_lab.hw.events import Arrived, HostDid
 from vnmi_lab.machine import BUDGET, VMCB_PA, Outcome, Schedule, Stimulus, reset_vmcb
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 USER, KERNEL, GUEST, EXITED = "user", "kernel", "guest", "exited"
 """Where the vCPU's thread is: in user space, about to enter, in the guest, or just out of it."""
+FATAL = ("FAIL_ENTRY", "SHUTDOWN")
+"""Stops after which KVM_RUN makes no sense."""
 KEEP = -1
 """In ``set_events``: leave the field as it is."""
 
@@ -126,7 +129,7 @@ class Kvm:
         if stimulus is None:
             if self._pass():
                 return True
-            stimulus = None if self.phase == USER else self.schedule.overdue()
+            stimulus = None if self.said in FATAL else self.schedule.overdue()
         if stimulus is not None:
             self._arrive(stimulus)
         return stimulus is not None
@@ -138,6 +141,8 @@ class Kvm:
 
     def _arrive(self, stimulus: Stimulus) -> None:
         """Let a stimulus arrive at the virtual machine: through KVM, with a kick if the guest runs."""
+        for _ in range(stimulus.times):
+            self.cpu.emit(Arrived("R-WORLD", stimulus.what, coalesced=False))
         if stimulus.what == "nmi":
             self.nmi(stimulus.times)
         elif stimulus.what == "intr":
@@ -158,7 +163,17 @@ class Kvm:
         if self.phase == EXITED:
             self._exited()
             return True
-        return self.phase == KERNEL and self._enter()
+        if self.phase == USER:
+            return self._call_kvm_run()
+        return self._enter()
+
+    def _call_kvm_run(self) -> bool:
+        """Let user space call KVM_RUN, again after every stop that is not the end."""
+        if self.said in FATAL:
+            return False
+        self.cpu.emit(HostDid("R-HOST", "KVM_RUN"))
+        self.start()
+        return True
 
     def _enter(self) -> bool:
         vcpu = self.vcpu
@@ -184,6 +199,13 @@ class Kvm:
         if said is not None and not (said == "HLT" and self.irqchip):
             vcpu.halted = False
             self.phase, self.said = USER, said
+
+    def advance(self, count: int) -> int:
+        """Do what ``count`` calls of ``step`` would do; return how many took place."""
+        for done in range(count):
+            if not self.step():
+                return done
+        return count
 
     # --- values ------------------------------------------------------------------------------------------------------
 

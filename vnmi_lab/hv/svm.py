@@ -293,6 +293,7 @@ def svm_vcpu_run(vcpu: Vcpu) -> None:
     vcpu.cpu.tr_base = int(vcpu.vmcb.tr_base)
     vcpu.flush()
     hardware.vmrun(vcpu.cpu, vcpu.vmcb.pa)
+    vcpu.seen = None  # what the processor wrote is its own to tell
 
 
 @kvm(SVM)

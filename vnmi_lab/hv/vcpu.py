@@ -166,6 +166,11 @@ class Vcpu:
 
     # --- what is running, and what it changed ------------------------------------------------------------------------
 
+    def begin_watch(self) -> None:
+        """Take what is there now as known: changes are told from here on."""
+        self.path, self.seen = [], None
+        self.flush()
+
     def enter(self, function: str, file: str) -> None:
         """Note that a function begins; what changed before it belongs to its caller."""
         self.flush()
