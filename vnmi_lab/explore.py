@@ -247,14 +247,13 @@ def _successors(search: Search, kvm: Kvm, node: Node) -> Iterator[tuple[str, Nod
         kvm.nmi()
         yield _after(NMI, kvm, node.watch)
     kvm.restore(node.machine)
-    if kvm.phase == USER:
-        if search.migrate:
-            events = kvm.events()
-            kvm.vcpu.forget()
-            kvm.ops.set_vcpu_events(kvm.vcpu, events)
-            kvm.start()
-            yield _after(MIGRATE, kvm, node.watch)
-            kvm.restore(node.machine)
+    if kvm.phase == USER and search.migrate:
+        events = kvm.events()
+        kvm.vcpu.forget()
+        kvm.ops.set_vcpu_events(kvm.vcpu, events)
+        kvm.start()
+        yield _after(MIGRATE, kvm, node.watch)
+        kvm.restore(node.machine)
     if kvm.step():
         yield _after(STEP, kvm, node.watch)
 
