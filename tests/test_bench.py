@@ -19,7 +19,7 @@ def test_figures_are_positive_and_a_target_has_a_verdict(
     figures = json.loads(capsys.readouterr().out)["figures"]
     names = {figure["name"] for figure in figures}
     assert {"NMI-heavy guest: untraced", "all public conformance cases", "snapshot, after three steps"} <= names
-    assert all(figure["value"] > 0 for figure in figures)
+    assert all(figure["value"] > 0 for figure in figures if "over" not in figure["name"]), "a difference may be 0"
     assert all((figure["met"] is None) == (not figure["target"]) for figure in figures)
 
 
