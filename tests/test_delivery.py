@@ -125,7 +125,7 @@ PRIORITIES += [
     Case(
         "an SMI before a TF trap",
         "mov dword [r15], 0x4200\nafter: nop\nvmmcall",
-        (("tf", 1), ("icpt", "smi"), "run", {"exit": "SMI", "at": "after", "db": 0}),
+        (("tf", 1), ("icpt", "smi"), "run", {"exit": "SMI", "exit_info_1": 1, "at": "after", "db": 0}),
     ),
 ]  # fmt: skip
 
@@ -217,6 +217,10 @@ SHADOWS: list[Case | Bare] = [
          {2: "mov qword [rsp+32], 8\nspot: iretq", 13: "vmmcall"}),
     Case("with a RIP that is not canonical too", "vmmcall", ("inj", "run", {"at": "h13+3", f"mem {STACK - 96:#x}": 0}),
          {2: "mov rax, 0x800000000000\nmov [rsp], rax\niretq", 13: "vmmcall"}),
+    Case("with NT set too", "vmmcall", ("inj", "run", {"at": "h13+3", f"mem {STACK - 96:#x}": 0}),
+         {2: "pushfq\nor dword [rsp], 0x4000\npopfq\niretq", 13: "vmmcall"}),
+    *(Bare(f"VMRUN of no page is #GP: RAX = {rax:#x}", f"mov rax, {rax:#x}\nspot: vmrun\nhlt", (),
+           {"entered": [(13, "spot")], "gif": 1}, {13: "hlt"}) for rax in (0x380008, 1 << 52)),
     Bare("a host that single-steps traps after #VMEXIT, at the instruction after VMRUN",
          "mov rax, 0x380000\nclgi\n" + TF_ON + "vmrun\nafter: nop\nhlt", (),
          {"entered": [(1, "after")], "gif": 0, "at": "h1+1"}, {1: "hlt"}),

@@ -58,7 +58,7 @@ _ROWS = (
     ),
     (
         "R-MASK-NMI",
-        "From its delivery until IRET an NMI keeps further physical NMIs waiting, and from their intercept too.",
+        "From its delivery until IRET an NMI keeps further physical NMIs waiting: they are not taken and do not exit.",
         "APM ch. 8; traces",
         "emulators",
     ),
@@ -127,7 +127,7 @@ _ROWS = (
     ),
     (
         "R-IRET-CHECK",
-        "IRETQ faults with #GP when the CS, SS or RIP it pops cannot be loaded.",
+        "IRETQ faults with #GP when NT is set, or the CS, SS or RIP it pops cannot be loaded.",
         "APM vol. 3, IRET",
         "APM",
     ),
@@ -200,6 +200,7 @@ _ROWS = (
     ("R-SHUTDOWN", "A fault while delivering #DF shuts the processor down.", "APM 8.2.9", "APM"),
     # --- VMRUN --------------------------------------------------------------------------------------------------
     ("R-VMRUN", "VMRUN loads the guest's state from the VMCB.", "APM 15.5.1", "APM"),
+    ("R-VMRUN-ADDRESS", "VMRUN raises #GP when RAX is not the physical address of a page.", "APM vol. 3, VMRUN", "APM"),
     ("R-VMRUN-GIF", "VMRUN sets GIF.", "APM 15.5.1", "APM"),
     (
         "R-VMRUN-SHADOW",
@@ -207,7 +208,7 @@ _ROWS = (
         "APM 15.5.1; traces",
         "emulators",
     ),
-    ("R-VMRUN-VIRQ", "VMRUN loads V_IRQ and V_TPR.", "APM 15.21.1", "APM"),
+    ("R-VMRUN-VIRQ", "VMRUN loads V_IRQ, V_TPR and V_GIF.", "APM 15.21.2, 15.21.4, 15.33.2", "APM"),
     (
         "R-VMRUN-VNMI",
         "With V_NMI_ENABLE, VMRUN loads V_NMI and V_NMI_MASK; a write to the VMCB after that is not seen.",
@@ -279,8 +280,8 @@ _ROWS = (
         "APM",
     ),
     ("R-ICPT-EXC", "An intercepted exception exits instead of being delivered.", "APM 15.12", "APM"),
-    ("R-ICPT-SMI", "An intercepted SMI exits 62h and stays pending.", "APM 15.22.2", "APM"),
-    ("R-ICPT-INIT", "An intercepted INIT exits 63h and stays pending.", "APM 15.13", "APM"),
+    ("R-ICPT-SMI", "An intercepted SMI exits 62h and stays pending.", "APM 15.13.3, 15.22.2", "APM"),
+    ("R-ICPT-INIT", "An intercepted INIT exits 63h and stays pending.", "APM 15.13.4", "APM"),
     (
         "R-ICPT-NMI",
         "An intercepted physical NMI exits 61h and stays pending for the host.",
@@ -296,7 +297,7 @@ _ROWS = (
     (
         "R-ICPT-VINTR",
         "The VINTR intercept exits 64h when a virtual interrupt is about to be taken.",
-        "APM 15.13.4",
+        "APM 15.13.5",
         "APM",
     ),
     ("R-ICPT-SHUTDOWN", "An intercepted shutdown exits 7Fh.", "APM 15.14.3", "APM"),
@@ -312,7 +313,7 @@ _ROWS = (
     ("R-VMEXIT-HOST", "#VMEXIT puts back the host's state.", "APM 15.6", "APM"),
     ("R-VMEXIT-GIF", "#VMEXIT clears GIF.", "APM 15.6", "APM"),
     ("R-VMEXIT-SHADOW", "#VMEXIT writes INTERRUPT_SHADOW.", "APM 15.6", "APM"),
-    ("R-VMEXIT-VIRQ", "#VMEXIT writes V_IRQ, V_TPR and V_GIF.", "APM 15.21.1", "APM"),
+    ("R-VMEXIT-VIRQ", "#VMEXIT writes V_IRQ, V_TPR and V_GIF.", "APM 15.21.2, 15.21.4, 15.33.2", "APM"),
     ("R-VMEXIT-VNMI", "#VMEXIT writes V_NMI and V_NMI_MASK when V_NMI_ENABLE is 1.", "APM 15.21.10", "APM"),
     ("R-VNMI-EXIT", "#VMEXIT while a virtual NMI is being delivered saves V_NMI_MASK as 0.", "APM 15.21.10", "APM"),
     (
@@ -344,7 +345,7 @@ _ROWS = (
         "APM",
     ),
     ("R-SVME-UD", "VMRUN, STGI and CLGI raise #UD while EFER.SVME is 0.", "APM 15.4", "APM"),
-    ("R-VMMCALL-UD", "A VMMCALL that is not intercepted raises #UD.", "APM 15.8", "APM"),
+    ("R-VMMCALL-UD", "A VMMCALL that is not intercepted raises #UD.", "APM 15.18", "APM"),
     (
         "R-ICR-NMI",
         "Writing the local APIC's ICR with delivery mode NMI sends an NMI; to itself, it arrives at once.",
@@ -359,7 +360,7 @@ _ROWS = (
         "model",
     ),
     ("R-CANONICAL", "An address that is not canonical raises #GP.", "APM 5.3.1", "APM"),
-    ("R-SS-LOAD", "MOV SS with a selector that is no data segment raises #GP.", "APM 4.6", "APM"),
+    ("R-SS-LOAD", "MOV SS with a selector that is no data segment of this CPL raises #GP.", "APM 4.6", "APM"),
 )
 
 # Labels name who made a change that is no rule of the machine; there is nothing to switch off.

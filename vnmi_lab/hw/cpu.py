@@ -82,7 +82,7 @@ class Cpu:
 
     __slots__ = (
         *STATE, "attention", "bursting", "checked", "delivered", "in_flight", "in_flight_injected", "memory", "off",
-        "on_out",        "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches",
+        "on_out", "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches",
     )  # fmt: skip
 
     rip: int
@@ -356,7 +356,7 @@ class Cpu:
         self.attention = 1
         code = source.intercept
         if code is not None and self.intercepts >> (code - 0x60) & 1 and source.intercept_rule not in self.off:
-            svm.vmexit(self, code)
+            svm.vmexit(self, code, source.exit_info)
             return
         word = source.word(self)
         if self.sink is not None:
@@ -433,13 +433,8 @@ class Cpu:
 
     # --- what SVM needs ----------------------------------------------------------------------------------------
 
-    def begin_guest(self) -> None:
-        """Make ready for a guest's first boundary."""
-        self.attention = 1
-        self._recheck()
-
-    def end_guest(self) -> None:
-        """Make ready for the host's next boundary."""
+    def change_world(self) -> None:
+        """Make ready for the first boundary of a guest, or for the host's next one."""
         self.attention = 1
         self._recheck()
 

@@ -86,6 +86,8 @@ class Source(NamedTuple):
     intercept_rule: str = ""
     takes: tuple[tuple[str, str, Callable[[Cpu], int]], ...] = ()
     rule: str = "R-PRIORITY"
+    exit_info: int = 0
+    """EXITINFO1 when it is intercepted."""
 
 
 def _zero(_cpu: Cpu) -> int:
@@ -115,6 +117,7 @@ SOURCES: tuple[Source, ...] = (
         "R-ICPT-SMI",
         takes=(("R-SMI-TAKE", "smi", _zero),),
         rule="R-SMI-TAKE",
+        exit_info=1,  # bit 0: asserted from outside, not by an I/O trap
     ),
     Source(
         "init",
@@ -197,7 +200,7 @@ ON_IRET = {
     False: (("R-IRET-UNMASK", "nmi_mask", 0),),
 }
 
-# What an arrival from outside does: the field that remembers it, the rule, and how many it can remember.
+# What an arrival from outside does: the field that remembers it, and the rule.
 ARRIVALS = {
     "nmi": ("nmi_latch", "R-NMI-LATCH"),
     "smi": ("smi", "R-SMI-ARRIVE"),

@@ -141,6 +141,8 @@ def _enter(cpu: Cpu, word: int, return_rip: int, *, soft: bool, fault: bool) -> 
         cpu.change("R-SHADOW-DELIVERY", "shadow", 0)
     if cpu.halted:
         cpu.change("R-HLT-WAKE", "halted", 0)
+    if cpu.cs != gate.selector & ~3:  # the gate's code segment, with CPL as its RPL
+        cpu.change("R-ENTER", "cs", gate.selector & ~3)
     cpu.change("R-ENTER", "rip", gate.offset)
     cpu.frames = (*cpu.frames[-FRAMES_KEPT:], (vector, frame))
     if cpu.sink is not None:

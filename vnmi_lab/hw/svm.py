@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vnmi_lab.hw.cpu import Cpu
 
 INVALID, NPF, SHUTDOWN = M64, 0x400, 0x7F
+PHYSICAL_BITS = 52
 
 EXIT_NAMES: dict[int, str] = {
     0x60: "INTR",
@@ -145,7 +146,7 @@ CHECKS: tuple[tuple[str, Callable[[Callable[[str], int]], object]], ...] = (
     ("R-CHECK-VMRUN", lambda read: not read("intercept_4") & 1),
     ("R-CHECK-ASID", lambda read: read("asid") == 0),
     ("R-CHECK-CR0", lambda read: read("cr0") >> 32 or read("cr0") >> 29 & 3 == 1),
-    ("R-CHECK-CR3", lambda read: read("cr3") >> 52),
+    ("R-CHECK-CR3", lambda read: read("cr3") >> PHYSICAL_BITS),
     ("R-CHECK-CR4", lambda read: read("cr4") & ~_CR4_KNOWN),
     ("R-CHECK-EFER", lambda read: read("efer") & ~_EFER_KNOWN),
     (
@@ -157,7 +158,10 @@ CHECKS: tuple[tuple[str, Callable[[Callable[[str], int]], object]], ...] = (
         ),
     ),
     ("R-CHECK-DR", lambda read: read("dr6") >> 32 or read("dr7") >> 32),
-    ("R-CHECK-MAPS", lambda read: max(read("iopm_base_pa") + 3 * PAGE, read("msrpm_base_pa") + 2 * PAGE) > 1 << 52),
+    (
+        "R-CHECK-MAPS",
+        lambda read: max(read("iopm_base_pa") + 3 * PAGE, read("msrpm_base_pa") + 2 * PAGE) > 1 << PHYSICAL_BITS,
+    ),
     (
         "R-CHECK-INJ-TYPE",
         lambda read: read("event_inj") & VALID and kind_of(read("event_inj")) not in (0, NMI, EXCEPTION, SOFT),
@@ -212,7 +216,7 @@ def vmrun(cpu: Cpu, pa: int) -> None:
             cpu.change("R-VMRUN-VNMI", name, IntCtl.FIELDS[name].get(read("int_ctl")))
     cpu.change("R-VMRUN-GIF", "gif", 1)
     _load_injection(cpu, read("event_inj"), read("next_rip"))
-    cpu.begin_guest()
+    cpu.change_world()
 
 
 def _effective(cpu: Cpu, vmcb: Vmcb) -> bytes:
@@ -274,7 +278,7 @@ def _back_to_host(cpu: Cpu) -> None:
     cpu.change("R-VMEXIT-GIF", "gif", 0)
     if cpu.rflags & TF:  # the host single-steps: VMRUN completes now (APM 15.5.1)
         cpu.change("R-TF-TRAP", "trap", 1)
-    cpu.end_guest()
+    cpu.change_world()
 
 
 def _save_int_ctl(cpu: Cpu, vmcb: Vmcb) -> None:

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from vnmi_lab.hw import svm
-from vnmi_lab.hw.delivery import CODE_SELECTOR, DATA_SELECTOR, EXCEPTION, IF, ON_IRET, RF, SOFT, VM, event_word
+from vnmi_lab.hw.delivery import CODE_SELECTOR, DATA_SELECTOR, EXCEPTION, IF, NT, ON_IRET, RF, SOFT, VM, event_word
 from vnmi_lab.hw.events import Fault, IretRetired
 from vnmi_lab.hw.memory import M64, PAGE
 
@@ -50,13 +50,18 @@ def sti(cpu: Cpu, next_rip: int) -> None:
 
 def mov_ss(cpu: Cpu, next_rip: int, selector: int) -> None:
     """MOV SS: opens a shadow unless it stands in the shadow of a MOV SS."""
-    if selector & ~3 not in (0, DATA_SELECTOR) and cpu.on("R-SS-LOAD"):
+    if not _fits_ss(selector) and cpu.on("R-SS-LOAD"):
         raise Fault(13, selector & 0xFFFC)
     cpu.ss = selector & 0xFFFF
     if cpu.on("R-MOVSS-SHADOW") and not (cpu.shadow_before == MOVSS_SHADOW and cpu.on("R-MOVSS-TWICE")):
         cpu.shadow = MOVSS_SHADOW
     cpu.attention = 1
     cpu.rip = next_rip
+
+
+def _fits_ss(selector: int) -> bool:
+    """Return whether SS can hold a selector at CPL 0: the flat data segment with RPL 0, or a null one."""
+    return selector == DATA_SELECTOR or not selector & ~3
 
 
 def hlt(cpu: Cpu, next_rip: int) -> None:
@@ -81,7 +86,7 @@ def pushfq(cpu: Cpu, next_rip: int) -> None:
 
 def popfq(cpu: Cpu, next_rip: int) -> None:
     """POPFQ."""
-    cpu.rflags = cpu.read(cpu.r[4], 8) & POPF_BITS & ~RF | 2
+    cpu.rflags = cpu.read(cpu.r[4], 8) & POPF_BITS | 2
     cpu.r[4] = (cpu.r[4] + 8) & M64
     cpu.attention = 1
     cpu.rip = next_rip
@@ -129,11 +134,13 @@ def _pop_frame(cpu: Cpu, frame: int) -> tuple[int, ...]:
 def _check_iret(cpu: Cpu, rip: int, cs: int, ss: int) -> None:
     if not cpu.on("R-IRET-CHECK"):
         return
+    if cpu.rflags & NT:  # long mode has no task to return to
+        raise Fault(13, 0)
     if cs != CODE_SELECTOR:
         raise Fault(13, cs & 0xFFFC)
     if rip >> 47 not in (0, 0x1FFFF):
         raise Fault(13, 0)
-    if ss not in (0, DATA_SELECTOR):
+    if not _fits_ss(ss):
         raise Fault(13, ss & 0xFFFC)
 
 
@@ -223,9 +230,12 @@ def vmmcall(cpu: Cpu, next_rip: int) -> None:
 def vmrun(cpu: Cpu, next_rip: int) -> None:
     """VMRUN of the VMCB at RAX; the host resumes at the next instruction after #VMEXIT."""
     _need_svme(cpu)
+    address = cpu.r[0]
+    if (address % PAGE or address >> svm.PHYSICAL_BITS) and cpu.on("R-VMRUN-ADDRESS"):
+        raise Fault(13, 0)
     cpu.rip = next_rip
     cpu.attention = 1
-    svm.vmrun(cpu, cpu.r[0] & ~(PAGE - 1))
+    svm.vmrun(cpu, address & ~(PAGE - 1))
 
 
 def stgi(cpu: Cpu, next_rip: int) -> None:
