@@ -162,15 +162,18 @@ def test_conform_replays_a_recording(capsys: pytest.CaptureFixture[str]) -> None
 
 
 CONFORM_BAD = [  # what is in the file (None: there is no file), what the line says of it
-    (None, "no.jsonl: "),
-    ("{", "no.jsonl: line 1: "),
-    ("[]\n", "no.jsonl: line 1: "),
+    (None, "no.jsonl: No such file or directory"),
+    (b"{", "no.jsonl: line 1: "),
+    (b"[]\n", "no.jsonl: line 1: "),
+    (b"\xef\xbb\xbf[]\n", "no.jsonl: line 1: a case must be an object, not list"),
+    (b"\n" + b"[" * 100_000, "no.jsonl: line 2: lists or objects are nested too deeply"),
+    (b"\xff\xfe", "no.jsonl: not UTF-8 text: byte 0xff"),
 ]
 
 
 @pytest.mark.parametrize(("text", "start"), CONFORM_BAD)
 def test_conform_says_what_is_wrong_with_a_file(
-    text: str | None,
+    text: bytes | None,
     start: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +181,7 @@ def test_conform_says_what_is_wrong_with_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if text is not None:
-        Path("no.jsonl").write_text(text)
+        Path("no.jsonl").write_bytes(text)
     assert cli.main(["conform", "no.jsonl"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

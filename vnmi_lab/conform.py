@@ -187,6 +187,9 @@ def read_case(line: str) -> dict[str, object]:
     except json.JSONDecodeError as error:
         msg = f"not JSON: {error.msg} at column {error.colno}"
         raise CaseError(msg) from None
+    except RecursionError:
+        msg = "lists or objects are nested too deeply"
+        raise CaseError(msg) from None
     if not isinstance(case, dict):
         msg = f"a case must be an object, not {type(case).__name__}"
         raise CaseError(msg)
@@ -219,7 +222,7 @@ def main(paths: Sequence[Path]) -> int:
     passed = failed = 0
     for path in paths:
         try:
-            with path.open(encoding="utf-8") as lines:
+            with path.open(encoding="utf-8-sig") as lines:
                 for _name, mismatch in check_lines(lines):
                     if mismatch is None:
                         passed += 1
@@ -227,7 +230,13 @@ def main(paths: Sequence[Path]) -> int:
                         failed += 1
                         print(mismatch)
         except (OSError, UnicodeDecodeError, CaseError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            print(f"{path}: {_said(error)}", file=sys.stderr)
             return 2
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text: byte {error.object[error.start]:#04x}"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
