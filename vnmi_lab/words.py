@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from vnmi_lab.hv.calls import FUNCTIONS, KvmCalled
 from vnmi_lab.hw.delivery import CF, DF, IF, NMI_WORD, NT, OF, PF, RF, SF, TF, ZF, vector_of
 from vnmi_lab.hw.events import (
     Arrived,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from vnmi_lab.guest import Guest
 
+Value: TypeAlias = int | str | None
 T = TypeVar("T")
 
 FLAG_NAMES = {CF: "CF", PF: "PF", ZF: "ZF", SF: "SF", TF: "TF", IF: "IF", DF: "DF", OF: "OF", NT: "NT", RF: "RF"}
@@ -43,22 +45,33 @@ SOURCES = {
 }
 NOTED = ("nmi_mask", "nmi_latch", "v_nmi_pending", "v_nmi_blocking")
 """Fields whose change is part of what taking an event means."""
+WORLD = "R-WORLD"
+"""The rule of what arrives at a virtual machine from outside."""
+NO_NEWS = (
+    "requests", "immediate_exit", "nmi_iret_rip", "nmi_singlestep_guest_rflags", "kicks", "event_inj.type",
+    "vmcb.next_rip",
+)  # fmt: skip
+"""What KVM writes down for itself: worth a line in the list of changes, not a place in the sentence."""
 
 
-def words(kind: str, events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
-    """Return a short label and one full sentence for a step of this kind."""
+def words(
+    kind: str, events: Sequence[Event], changes: Sequence[Changed], guest: Guest, exit_code: Value = None
+) -> tuple[str, str]:
+    """Return a short label and one full sentence for a step of this kind; KVM says which exit it handles."""
+    if kind == "kvm":
+        return _kvm(events, changes, exit_code)
     return SAY[kind](events, changes, guest)
 
 
 def place(address: int, guest: Guest) -> str:
-    """Name an address by the nearest label at or before it in the same program, or in hex."""
+    """Name an address by the nearest label at or before it in the same program, in quotes, or in hex."""
     labels = {at: name for name, at in reversed(list(guest.labels().items()))}
     programs = [("main", guest.main), *((f"h{vector}", program) for vector, program in guest.handlers.items())]
     for name, program in programs:
         if program.origin <= address <= program.origin + len(program.code):
             best = max((at for at in labels if program.origin <= at <= address), default=None)
             base, label = (program.origin, name) if best is None else (best, labels[best])
-            return label if base == address else f"{label}+{address - base:#x}"
+            return f"'{label}'" if base == address else f"'{label}+{address - base:#x}'"
     return f"{address:#x}"
 
 
@@ -85,7 +98,7 @@ def _listed(changes: Sequence[Changed]) -> str:
 def _arrivals(events: Sequence[Event]) -> str:
     said = []
     for event in _all(events, Arrived):
-        name = event.source.upper()
+        name = "interrupt" if event.source == "intr" else event.source.upper()
         end = "merges into the one already pending" if event.coalesced else "is now pending"
         said.append(f"An {name} arrives and {end}.")
     return " ".join(dict.fromkeys(said))
@@ -100,10 +113,21 @@ def _exec(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> 
     return text, " ".join(filter(None, [sentence, *returns, _arrivals(events)]))
 
 
-def _stimulus(events: Sequence[Event], _changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:
-    arrivals = _all(events, Arrived)
+def _stimulus(events: Sequence[Event], changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:
+    posted = [e for e in _all(events, Arrived) if e.rule == WORLD]
+    arrivals = posted or _all(events, Arrived)
     times = f" x{len(arrivals)}" if len(arrivals) > 1 else ""
-    return f"{arrivals[0].source.upper()} arrives{times}", _arrivals(events)
+    label = f"{arrivals[0].source.upper()} arrives{times}"
+    return label, _posted(posted, events, changes) if posted else _arrivals(events)
+
+
+def _posted(posted: Sequence[Arrived], events: Sequence[Event], changes: Sequence[Changed]) -> str:
+    """Say what arrived at a virtual machine, where KVM keeps it, and whether the guest was running."""
+    name = posted[0].source.upper()
+    what = f"An {name}" if len(posted) == 1 else f"{len(posted)} {name}s at once"
+    kicked = len(posted) < len(_all(events, Arrived))
+    kick = " The guest is running, so KVM kicks it: an interrupt to its processor will make it exit." if kicked else ""
+    return " ".join([f"{what} arrive{'s' if len(posted) == 1 else ''} for the guest.", *_jobs(events, changes)]) + kick
 
 
 def _deliver(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
@@ -121,21 +145,53 @@ def _deliver(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) 
     )
 
 
-def _vmrun(events: Sequence[Event], _changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
+def _jobs(events: Sequence[Event], changes: Sequence[Changed], also: str = "") -> list[str]:
+    """Return a sentence for each KVM function that changed something worth telling, and for the one named ``also``."""
+    said = []
+    for call in dict.fromkeys((e.rule, e.function) for e in _all(events, KvmCalled)):
+        rule, function = call
+        own = [c for c in changes if c.rule == rule and c.field not in NO_NEWS and not c.field.startswith("clean")]
+        if own or function == also:
+            job = FUNCTIONS[rule].sentence.rstrip(".")
+            effects = f" ({_listed(_net(own))})" if own else ""
+            said.append(f"{function}: {job[:1].lower()}{job[1:]}{effects}.")
+    return said
+
+
+def _net(changes: Sequence[Changed]) -> list[Changed]:
+    """Return changes with those of one field joined: what it was before them and is after them."""
+    fields = dict.fromkeys(c.field for c in changes)
+    each = [[c for c in changes if c.field == field] for field in fields]
+    return [own[0]._replace(new=own[-1].new) for own in each]
+
+
+def _kvm(events: Sequence[Event], changes: Sequence[Changed], exit_code: Value) -> tuple[str, str]:
+    calls = _all(events, KvmCalled)
+    at = next((i for i, call in enumerate(calls) if call.function == "svm_handle_exit"), 0)
+    handler = next((call for call in calls[at + 1 :] if call.depth == calls[at].depth + 1), calls[at]).function
+    assert isinstance(exit_code, int)
+    name = f"{exit_name(exit_code)} ({exit_code:X}h)" if exit_code != INVALID else "INVALID (-1)"
+    return f"KVM: {handler}", " ".join([f"KVM handles #VMEXIT {name}.", *_jobs(events, changes, handler)])
+
+
+def _vmrun(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
     entry = _all(events, Vmrun)[0]
     injects = (
         f" EVENTINJ holds {vector_name(entry.event_inj)}, to be delivered first." if entry.event_inj >> 31 & 1 else ""
     )
-    return "VMRUN", f"VMRUN enters the guest at {place(entry.rip, guest)}.{injects}"
+    way_in = [f"VMRUN enters the guest at {place(entry.rip, guest)}.{injects}"]
+    return "VMRUN", " ".join(_jobs(events, changes) + way_in)
 
 
-def _vmexit(events: Sequence[Event], _changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
+def _vmexit(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:
     left = _all(events, VmExit)[0]
     if left.code == INVALID:
         return "#VMEXIT INVALID", f"VMRUN is refused with #VMEXIT INVALID (-1): {RULES[left.rule].sentence}"
     label = f"#VMEXIT {exit_name(left.code)} ({left.code:X}h)"
     during = f" It interrupts the delivery of {vector_name(left.int_info)}." if left.int_info else ""
-    return label, f"{label} at {place(left.rip, guest)}: the host continues.{during}"
+    skips = any(change.rule == "R-HOST" and change.field == "vmcb.rip" for change in changes)
+    host = "the host continues, and moves RIP over the instruction" if skips else "the host continues"
+    return label, f"{label} at {place(left.rip, guest)}: {host}.{during}"
 
 
 def _host(events: Sequence[Event], changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:

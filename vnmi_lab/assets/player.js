@@ -340,13 +340,14 @@ class Painter {
     marks.forEach(([step, kind, label], i) => {
       const [x, y] = [this.x(step + 0.5), lane.top];
       const room = (i + 1 < marks.length ? this.x(marks[i + 1][0] + 0.5) : this.x(this.run.length)) - x - 14;
+      const short = kind !== "host" || label.includes(" = ") ? label.split(" ")[0] : ""; // "do not intercept" is no "do"
       if (kind === "host") this.path(`M${x - 4} ${y + 16}h8v8h-8z`, `${style(kind)} vl-solid`);
       else this.path(`M${x} ${y + 12}v14M${x - 4.5} ${y + 22}l4.5 6 4.500 -6z`, `${style(kind)} vl-solid`);
       this.label(
         x + 9,
         y + 24,
         room,
-        [label, label.split(" ")[0]],
+        short ? [label, short] : [label],
         kind === "host" ? "vl-said" : `${style(kind)} vl-ink`,
       );
     });

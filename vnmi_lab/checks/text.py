@@ -16,7 +16,7 @@ CODE = re.compile(r"`([^`]+)`")
 
 def prose(text: str) -> str:
     """Return text as HTML: escaped, with `names in backquotes` set as code."""
-    return CODE.sub(r"<code>\1</code>", escape(text))
+    return CODE.sub(r'<code style="padding:0">\1</code>', escape(text))
 
 
 def wrapped(text: str, indent: str = "") -> str:

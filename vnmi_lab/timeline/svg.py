@@ -163,9 +163,8 @@ def _outside(sheet: _Sheet, tops: dict[str, int]) -> None:
         host = style == "host"
         shape = f"M{x - 4} {top + 16}h8v8h-8z" if host else f"M{x} {top + 12}v14M{x - 4.5} {top + 22}l4.5 6 4.5 -6z"
         sheet.path(shape, f"{_known(style)} solid")
-        sheet.label(
-            x + 9, top + 24, end - x - 14, [text, text.split(" ")[0]], "said" if host else f"{_known(style)} ink"
-        )
+        short = [] if host and " = " not in text else [text.split(" ")[0]]  # "do not intercept" is no "do"
+        sheet.label(x + 9, top + 24, end - x - 14, [text, *short], "said" if host else f"{_known(style)} ink")
 
 
 def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
