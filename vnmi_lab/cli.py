@@ -153,6 +153,30 @@ def _bench(options: argparse.Namespace) -> int:
     return bench.main(as_json=options.json)
 
 
+def _explore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, metavar="P|FILE.py:NAME", help="a shipped policy, or your own code")
+    parser.add_argument("--guest", help="a guest by name; else those that expose or acquit the policy")
+    parser.add_argument("--nmis", type=int, help="how many NMIs may arrive (default: 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+
+def _explore(options: argparse.Namespace) -> int:
+    import json
+
+    from vnmi_lab import judge
+
+    try:
+        verdicts = judge.ask(options.policy, options.guest, options.nmis)
+    except (ValueError, judge.LearnerError) as problem:
+        print(f"vnmi-lab explore: {problem}", file=sys.stderr)
+        return BAD_INPUT
+    if options.json:
+        print(json.dumps([judge.as_json_value(verdict) for verdict in verdicts], indent=1))
+    else:
+        print(*verdicts, sep="\n")
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -174,6 +198,11 @@ COMMANDS = {
     ),
     "bench": Command(
         "measure this project on this machine, against Unicorn where it is there", _bench_arguments, _bench
+    ),
+    "explore": Command(
+        "judge a policy over every schedule of a few NMIs; exit 1 with the shortest one that breaks it",
+        _explore_arguments,
+        _explore,
     ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

@@ -33,20 +33,21 @@ KEEP = -1
 
 
 class KvmSnapshot(NamedTuple):
-    """State of ``Kvm``; the last field decides nothing."""
+    """State of ``Kvm``; the last two fields decide nothing but when a stimulus comes."""
 
     cpu: Snapshot
     vcpu: tuple[object, ...]
     phase: str
     said: str
     due: tuple[int, ...]
+    ticks: int
     counted: tuple[object, ...]
 
 
 class Kvm:
     """A guest under a policy. ``irqchip``: interrupt control is in the kernel, so HLT does not go to user space."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a virtual machine is made of, by name at every call
         self,
         guest: Guest,
         ops: NmiOps = VNMI,
@@ -55,9 +56,10 @@ class Kvm:
         stimuli: Sequence[Stimulus] = (),
         *,
         irqchip: bool = True,
+        absent: Sequence[int] = (),
     ) -> None:
         self.guest, self.ops, self.switches, self.irqchip = guest, ops, switches, irqchip
-        self.stimuli = tuple(stimuli)
+        self.stimuli, self.absent = tuple(stimuli), tuple(absent)
         self.schedule = Schedule(guest, stimuli)
         self.features = Features() if features is None else features
         self.cpu = Cpu(guest.image(), switches)
@@ -66,11 +68,15 @@ class Kvm:
         self.vcpu = Vcpu(self.cpu, VMCB_PA, ops, self.features)
         reset_vmcb(self.vcpu.vmcb)
         ops.init_vmcb(self.vcpu)
+        self.cpu.set_absent(self.cpu.absent | {address >> 12 for address in absent})
         self.phase, self.said = USER, ""
+        self.ticks = 0
+        """Steps taken, arrivals not counted: what a stimulus by number waits for."""
 
     def fresh(self) -> Kvm:
         """Return the same machine at its start."""
-        return Kvm(self.guest, self.ops, self.features, self.switches, self.stimuli, irqchip=self.irqchip)
+        given = (self.guest, self.ops, self.features, self.switches, self.stimuli)
+        return Kvm(*given, irqchip=self.irqchip, absent=self.absent)
 
     # --- user space --------------------------------------------------------------------------------------------------
 
@@ -102,6 +108,13 @@ class Kvm:
             ),
         )
 
+    def migrate(self) -> None:
+        """Save the vCPU at a stop in user space and restore it into a new one, as a migration does."""
+        events = self.events()
+        self.vcpu.forget()
+        self.ops.set_vcpu_events(self.vcpu, events)
+        self.said = ""  # what user space was told has been dealt with
+
     def start(self) -> None:
         """Call KVM_RUN; ``step`` goes on from there."""
         self.phase, self.said = KERNEL, ""
@@ -125,9 +138,10 @@ class Kvm:
 
     def step(self) -> bool:
         """Let a stimulus arrive, pass one boundary of the guest, or one pass of KVM; False when nothing can happen."""
-        stimulus = self.schedule.next(self.cpu, self.rip)
+        stimulus = self.schedule.next(self.ticks, self.rip)
         if stimulus is None:
             if self._pass():
+                self.ticks += 1
                 return True
             stimulus = None if self.said in FATAL else self.schedule.overdue()
         if stimulus is not None:
@@ -145,6 +159,8 @@ class Kvm:
             self.cpu.emit(Arrived("R-WORLD", stimulus.what, coalesced=False))
         if stimulus.what == "nmi":
             self.nmi(stimulus.times)
+        elif stimulus.what == "migrate":
+            self.migrate()
         elif stimulus.what == "intr":
             self.vcpu.interrupt = stimulus.vector
             self.vcpu.make_request(REQ_EVENT)
@@ -212,10 +228,13 @@ class Kvm:
     def snapshot(self) -> KvmSnapshot:
         """Return the state."""
         vcpu = self.vcpu
-        return KvmSnapshot(self.cpu.snapshot(), vcpu.freeze(), self.phase, self.said, self.schedule.due, vcpu.counted())
+        return KvmSnapshot(
+            self.cpu.snapshot(), vcpu.freeze(), self.phase, self.said, self.schedule.due, self.ticks, vcpu.counted()
+        )
 
     def restore(self, snapshot: KvmSnapshot) -> None:
         """Become what ``snapshot`` recorded."""
         self.cpu.restore(snapshot.cpu)
         self.vcpu.thaw(snapshot.vcpu, snapshot.counted)
         self.phase, self.said, self.schedule.due = snapshot.phase, snapshot.said, snapshot.due
+        self.ticks = snapshot.ticks

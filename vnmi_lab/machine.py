@@ -75,11 +75,15 @@ class Machine(Protocol):
 # --- bare metal ------------------------------------------------------------------------------------------------------
 
 
+KINDS = ("nmi", "smi", "init", "intr", "migrate")
+
+
 @dataclass(frozen=True, slots=True)
 class Stimulus:
     """Something from outside: ``what`` ("nmi", "smi", "init", "intr") arrives ``times`` times.
 
-    ``at`` is a step number of the processor (0: before the first instruction), or a label: when RIP first gets there.
+    ``at`` is a step number (0: before the first one), or a label: when RIP first gets there. On bare metal steps are
+    the processor's, under KVM the machine's. "migrate" is KVM's: at a stop in user space the vCPU moves to a new one.
     """
 
     at: int | str
@@ -89,8 +93,8 @@ class Stimulus:
 
     def __post_init__(self) -> None:
         """Refuse what cannot arrive."""
-        if self.what not in ("nmi", "smi", "init", "intr"):
-            msg = f"what must be one of nmi, smi, init, intr, not {self.what!r}"
+        if self.what not in KINDS:
+            msg = f"what must be one of {', '.join(KINDS)}, not {self.what!r}"
             raise ValueError(msg)
         if not 0 <= self.vector < VECTORS:
             msg = f"a vector must be 0 to {VECTORS - 1}, not {self.vector!r}"
@@ -109,11 +113,11 @@ class Schedule:
         """Numbers of those that have not come; the only thing here that changes."""
         self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
 
-    def next(self, cpu: Cpu, rip: int) -> Stimulus | None:
+    def next(self, now: int, rip: int) -> Stimulus | None:
         """Take the first stimulus that is due: its step has come, or RIP is at its label."""
         for i in self.due:
             address = self._where[i]
-            if cpu.steps >= self._at(i) if address is None else rip == address:
+            if now >= self._at(i) if address is None else rip == address:
                 return self._take(i)
         return None
 
@@ -122,13 +126,13 @@ class Schedule:
         timed = [i for i in self.due if self._where[i] is None]
         return self._take(min(timed, key=self._at)) if timed else None
 
-    def quiet(self, cpu: Cpu) -> int:
+    def quiet(self, now: int) -> int:
         """Return for how many steps no stimulus can come due."""
         if not self.due:
             return BUDGET
         if any(self._where[i] is not None for i in self.due):
             return 0
-        return max(0, min(self._at(i) for i in self.due) - cpu.steps)
+        return max(0, min(self._at(i) for i in self.due) - now)
 
     def _take(self, i: int) -> Stimulus:
         self.due = tuple(j for j in self.due if j != i)
@@ -166,7 +170,7 @@ class BareMetal:
 
     def step(self) -> bool:
         """Let one stimulus arrive that is due, or pass one boundary; halted, let the next one come early."""
-        stimulus = self.schedule.next(self.cpu, self.cpu.rip)
+        stimulus = self.schedule.next(self.cpu.steps, self.cpu.rip)
         if stimulus is None:
             if self.cpu.step():
                 return True
@@ -179,7 +183,7 @@ class BareMetal:
         """Do what ``count`` calls of ``step`` would do, faster; return how many took place."""
         done = 0
         while done < count:
-            used = self.cpu.run(min(count - done, self.schedule.quiet(self.cpu)))
+            used = self.cpu.run(min(count - done, self.schedule.quiet(self.cpu.steps)))
             done += used
             if not used:
                 if not self.step():

@@ -1,0 +1,254 @@
+"""What the judge is asked about each policy, and about a hook that a learner wrote.
+
+``EXPOSED`` names for every policy that is wrong the guest and the actions that break it; ``ACQUITTED`` what ``LEGACY``
+and ``VNMI`` must survive; ``DEVIATIONS`` where KVM itself is known not to do as the processor does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vnmi_lab.explore import HANDLER, IDLE, Search, Verdict, explore
+from vnmi_lab.guest import IDT, Guest
+from vnmi_lab.hv.ops import ROWS, NmiOps
+from vnmi_lab.hv.profiles import LEGACY, POLICIES
+from vnmi_lab.hw.bits import misspelt
+from vnmi_lab.laws import LAWS, NO_EXITS
+from vnmi_lab.rules import Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+
+AGAIN = "again: hlt\n jmp again"
+GUESTS: dict[str, tuple[str, Guest]] = {
+    "idle": ("works a little, then waits in HLT", IDLE),
+    "stops": (
+        "stops in user space, in its program and in its NMI handler",
+        Guest.of(
+            f"start: nop\n vmmcall\n nop\n{AGAIN}",
+            {2: "entry: inc qword [rbx+16]\n vmmcall\nbody: nop\nleave: iretq"},
+            tail="hlt",
+        ),
+    ),
+    "shadow": (
+        "touches an absent page in the shadow of STI, so that it exits there",
+        Guest.of(f"start: cli\n sti\nshade: inc qword [rax]\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
+    ),
+    "gif": (
+        "closes and opens GIF",
+        Guest.of(f"start: clgi\nshut: nop\n stgi\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
+    ),
+    "faulty": (
+        "returns from its NMI handler with an IRET that faults the first time",
+        Guest.of(
+            f"start: nop\n nop\n{AGAIN}",
+            {
+                2: "entry: inc qword [rbx+16]\n mov qword [rsp+8], 0x1234\nleave: iretq",
+                13: "fix: mov rax, [rsp+32]\n mov qword [rax+8], 8\n add rsp, 8\n iretq",
+            },
+            tail="hlt",
+        ),
+    ),
+}
+"""Guests by name, with a sentence."""
+
+
+class Case(NamedTuple):
+    """A question to the judge: a guest by name, how many NMIs, and the actions, as ``Search`` has them."""
+
+    guest: str
+    nmis: int
+    actions: Mapping[str, Any] = MappingProxyType({})
+
+    def search(self, ops: NmiOps) -> Search:
+        """Return the search for a policy."""
+        return Search(ops, GUESTS[self.guest][1], self.nmis, **self.actions)
+
+
+PLAIN = Case("idle", 3)
+NPF = Case("idle", 3, {"absent": (IDT,)})
+IN_SHADOW = Case("shadow", 3, {"absent": (0,)})
+MOVED = Case("stops", 3, {"migrate": True})
+CACHED = Case("idle", 3, {"switches": Switches(caching=True)})
+GIF = Case("gif", 3)
+FAULTY = Case("faulty", 2)
+CHEAP = Case("idle", 3, {"laws": LAWS + NO_EXITS})
+
+EXPOSED: dict[str, Case] = {
+    **dict.fromkeys(("blind", "patch-v4", "vnmi-6.4-rc", "m1", "m2", "m4", "m6", "m7", "m8", "m10"), PLAIN),
+    **dict.fromkeys(("xen-like", "m3"), FAULTY),
+    "m5": NPF,
+    "m9": MOVED,
+    "m11": CHEAP,
+    "m12": CACHED,
+}
+"""What breaks each policy that is wrong. M11 is correct for its guest and breaks only what it may spend."""
+ACQUITTED: dict[str, tuple[Case, ...]] = {
+    "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF),
+    "vnmi": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, FAULTY, CHEAP),
+}
+
+
+class Deviation(NamedTuple):
+    """A place where KVM is known not to do as the processor does, how it shows, and how sure that is."""
+
+    policy: str
+    case: Case
+    law: str
+    sentence: str
+    source: str
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "legacy",
+        FAULTY,
+        "not_before_iret",
+        "An IRET that faults moves RIP, and KVM takes that for an IRET that completed.",
+        "derived from the code of svm_complete_interrupts; not confirmed on hardware",
+    ),
+)
+
+
+def cases(ops: NmiOps) -> tuple[Case, ...]:
+    """Return what a policy is asked unless told otherwise: what breaks it, or all that it must survive."""
+    if ops.name in EXPOSED:
+        return (EXPOSED[ops.name],)
+    if ops.name in ACQUITTED:
+        return ACQUITTED[ops.name]
+    return ACQUITTED["vnmi" if ops.uses_vnmi else "legacy"]
+
+
+def judge(ops: NmiOps, guest: str | None = None, nmis: int | None = None) -> tuple[Verdict, ...]:
+    """Return the verdicts on a policy, up to the first that breaks a law."""
+    asked = cases(ops) if guest is None else (Case(guest, 3),)
+    verdicts: list[Verdict] = []
+    for case in asked:
+        search = case.search(ops)
+        verdicts.append(explore(search if nmis is None else replace(search, nmis=nmis)))
+        if not verdicts[-1].holds:
+            break
+    return tuple(verdicts)
+
+
+def ask(policy: str, guest: str | None = None, nmis: int | None = None) -> tuple[Verdict, ...]:
+    """Judge what a command line names; ``ValueError`` or ``LearnerError`` in one line for what cannot be judged."""
+    if guest is not None and guest not in GUESTS:
+        raise ValueError(misspelt("the project", guest, list(GUESTS), "guest"))
+    if nmis is not None and not 1 <= nmis <= MOST_NMIS:
+        msg = f"--nmis must be 1 to {MOST_NMIS}, not {nmis}"
+        raise ValueError(msg)
+    return judge(load(policy), guest, nmis)
+
+
+def as_json_value(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as JSON has it: states, transitions, seconds, the law and the schedule that broke it."""
+    return {
+        "policy": verdict.policy,
+        "holds": verdict.holds,
+        "states": verdict.states,
+        "transitions": verdict.transitions,
+        "seconds": round(verdict.seconds, 3),
+        "law": verdict.broken and verdict.broken.slug,
+        "sentence": verdict.broken and verdict.broken.sentence,
+        "schedule": list(verdict.schedule),
+    }
+
+
+# --- a learner's own code -------------------------------------------------------------------------------------------
+
+MOST_NMIS = 8
+MOST_LINES = 20_000
+"""Lines that a learner's hook may run in one call."""
+
+
+class LearnerError(Exception):
+    """The learner's code could not be loaded, raised an exception, or did not come to an end; one line says where."""
+
+
+def load(text: str) -> NmiOps:
+    """Return a policy by name, or from ``FILE.py:NAME``; ``LearnerError`` or ``ValueError`` in one line."""
+    if ".py" not in text:
+        if text not in POLICIES:
+            raise ValueError(misspelt("the project", text, list(POLICIES), "policy"))
+        return POLICIES[text]
+    path, _colon, name = text.rpartition(":")
+    if not path:
+        msg = f"{text!r} names no function; write FILE.py:NAME"
+        raise ValueError(msg)
+    found = getattr(_module(Path(path)), name, None)
+    if isinstance(found, NmiOps):
+        return found
+    if not callable(found):
+        msg = f"{path} has no function or policy {name!r}"
+        raise ValueError(msg)  # noqa: TRY004 - what the learner typed, reported like all bad input
+    return learned(found)
+
+
+def learned(function: Callable[..., Any], parent: NmiOps = LEGACY) -> NmiOps:
+    """Return ``parent`` with a learner's function in the place that its name says, watched while it runs."""
+    hook = function.__name__
+    if hook not in ROWS:
+        raise ValueError(misspelt("NmiOps", hook, list(ROWS), "hook"))
+    hooks: dict[str, Any] = {hook: watched(function)}
+    return parent.but(**hooks)
+
+
+def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a learner's function so that an exception names their line and an endless loop ends."""
+    home = function.__code__.co_filename
+
+    @wraps(function)
+    def call(*args: object) -> object:
+        lines = 0
+
+        def count(frame: FrameType, event: str, _arg: object) -> object:
+            nonlocal lines
+            if frame.f_code.co_filename != home:
+                return None
+            lines += event == "line"
+            if lines > MOST_LINES:
+                msg = f"{function.__name__} is still running after {MOST_LINES:,} lines, at line {frame.f_lineno}"
+                raise LearnerError(msg)
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)  # type: ignore[arg-type]  # a local trace function, as CPython wants it
+        try:
+            return function(*args)
+        except LearnerError:
+            raise
+        except Exception as error:
+            raise LearnerError(_where(function.__name__, home, error)) from error
+        finally:
+            sys.settrace(before)
+
+    return call
+
+
+def _where(name: str, home: str, error: Exception) -> str:
+    """Say what was raised, and at which of the learner's own lines."""
+    own = [entry for entry in traceback.extract_tb(error.__traceback__) if entry.filename == home]
+    at = f" at line {own[-1].lineno}: {own[-1].line}" if own else ""
+    return f"{name} raised {type(error).__name__}: {error}{at}"
+
+
+def _module(path: Path) -> object:
+    spec = importlib.util.spec_from_file_location(f"learner_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        msg = f"no such file {str(path)!r}"
+        raise ValueError(msg)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise LearnerError(_where(str(path), str(path), error)) from error
+    return module
