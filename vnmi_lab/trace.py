@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from vnmi_lab.hv.calls import FUNCTIONS
+from vnmi_lab.hv.vcpu import as_int
 from vnmi_lab.hw.delivery import IF, NMI_WORD, TF, vector_of
 from vnmi_lab.hw.events import (
     Arrived,
@@ -19,6 +21,7 @@ from vnmi_lab.hw.events import (
     Event,
     Executed,
     HostDid,
+    KvmCalled,
     MemoryWritten,
     Stopped,
     Taken,
@@ -27,15 +30,17 @@ from vnmi_lab.hw.events import (
 )
 from vnmi_lab.hw.svm import HOST_SAVED
 from vnmi_lab.hw.vmcb import IntCtl
+from vnmi_lab.kvm import USER, Kvm
 from vnmi_lab.machine import BUDGET, BareMetal, Host
 from vnmi_lab.rules import RULES, Rule
-from vnmi_lab.words import words
+from vnmi_lab.words import WORLD, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vnmi_lab.guest import CodeLine
     from vnmi_lab.hw.cpu import Cpu
+    from vnmi_lab.hw.vmcb import Vmcb
 
 SPACING = 128
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
@@ -44,6 +49,7 @@ FRAME_NOTES = ("RIP", "CS", "RFLAGS", "RSP", "SS")
 
 Value: TypeAlias = int | str | None
 StackLine: TypeAlias = tuple[int, int, str | None]
+AnyMachine: TypeAlias = BareMetal | Host | Kvm
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,8 @@ class Step:
     """One step of a run; ``world``, ``state`` and ``stack`` are as they are after it.
 
     ``kind`` is "exec" (an instruction retired), "deliver" (a handler was entered), "vmrun", "vmexit", "host" (a line
-    of the host's script), "stimulus" (the outside world), or "stop". ``rip`` is where the step started.
+    of the host's script, a call of user space), "kvm" (KVM handles an exit), "stimulus" (the outside world), or "stop".
+    ``rip`` is where the step started. Under KVM "vmrun" is all of KVM's way into the guest.
     """
 
     index: int
@@ -65,15 +72,20 @@ class Step:
     state: dict[str, Value]
     stack: tuple[StackLine, ...]
 
+    @property
+    def calls(self) -> tuple[tuple[int, str, str], ...]:
+        """The KVM functions that ran in this step, in order: how deep, its name, its source file."""
+        return tuple((e.depth, e.function, e.file) for e in self.events if isinstance(e, KvmCalled))
+
 
 class Trace:
     """A finished run that can be read at any step, in any order: ``trace[i]``, ``len(trace)``, iteration."""
 
-    def __init__(self, machine: BareMetal | Host, title: str = "", limit: int = BUDGET) -> None:
+    def __init__(self, machine: AnyMachine, title: str = "", limit: int = BUDGET) -> None:
         """Run ``machine`` from where it stands until nothing more happens, at most ``limit`` steps."""
         self.title = title
         self.code: tuple[CodeLine, ...] = machine.guest.listing()
-        self.rules: dict[str, Rule] = RULES
+        self.rules: dict[str, Rule] = {**RULES, **FUNCTIONS} if isinstance(machine, Kvm) else RULES
         self._machine = machine
         self._checkpoints = [machine.snapshot()]
         self._length = 0
@@ -108,7 +120,7 @@ class Trace:
         """Yield every step in order."""
         return (self[i] for i in range(self._length))
 
-    def goto(self, position: int) -> BareMetal | Host:
+    def goto(self, position: int) -> AnyMachine:
         """Put the machine where it stood before step ``position`` and return it, to be looked at and not to be run."""
         if not 0 <= position <= self._length:
             msg = f"a position must be 0 to {self._length}, not {position}"
@@ -143,7 +155,7 @@ def _as_json(step: Step) -> dict[str, object]:
 # --- one step, watched ------------------------------------------------------------------------------------------------
 
 
-def _record(machine: BareMetal | Host, index: int) -> Step:
+def _record(machine: AnyMachine, index: int) -> Step:
     """Take one step with everything watched, and say what happened."""
     cpu = machine.cpu
     events: list[Event] = []
@@ -152,40 +164,56 @@ def _record(machine: BareMetal | Host, index: int) -> Step:
     rip = before["rip"]
     assert isinstance(rip, int)
     cpu.sink, cpu.memory.log = events.append, []
+    if isinstance(machine, Kvm):
+        machine.vcpu.begin_watch()
     try:
         machine.step()
         written = cpu.memory.log
     finally:
         cpu.sink = cpu.memory.log = None
-    events.extend(MemoryWritten(*write) for write in written if write[0] >> 12 != _vmcb_page(machine))
+    vmcb = _vmcb(machine)
+    page = -1 if vmcb is None else vmcb.pa >> 12
+    events.extend(MemoryWritten(*write) for write in written if write[0] >> 12 != page)
     after = _seen(machine)
     kind = _kind(events)
     changes = [e for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
     if world == _world(machine) and kind in ("exec", "deliver"):
         changes += _unexplained(before, after, {c.field for c in changes})
-    if kind == "exec":
+    if isinstance(machine, Kvm):
+        changes += _of_kvm(kind, before, after, {c.field for c in changes})
+    if kind in BY_MEMORY:
         changes += [
-            Changed("R-EXEC", f"[{e.address:#x}]", e.old, e.new) for e in events if isinstance(e, MemoryWritten)
+            Changed(BY_MEMORY[kind], f"[{e.address:#x}]", e.old, e.new) for e in events if isinstance(e, MemoryWritten)
         ]
-    text, sentence = words(kind, events, changes, machine.guest)
+    text, sentence = words(kind, events, changes, machine.guest, after["exit_code"] if vmcb else None)
+    if kind == "kvm" and isinstance(machine, Kvm) and machine.phase == USER:
+        sentence += f" KVM_RUN returns to user space: {machine.said}."
     return Step(
         index, kind, _world(machine), rip, text, sentence, tuple(events), tuple(changes), after, _stack(cpu, after)
     )
 
 
-def _of_host_itself(change: Changed, machine: BareMetal | Host) -> bool:
-    """Say whether a change only swaps the registers of a scripted host, which has none worth showing."""
-    return isinstance(machine, Host) and change.rule in ("R-VMRUN", "R-VMEXIT-HOST") and change.field in HOST_SAVED
+BY_MEMORY = {"exec": "R-EXEC", "kvm": "K-x86_emulate_instruction"}
+"""By which rule memory is written in a step of this kind; a frame is pushed by the rules of delivery."""
 
 
-def _world(machine: BareMetal | Host) -> str:
+def _of_host_itself(change: Changed, machine: AnyMachine) -> bool:
+    """Say whether a change only swaps the registers of a host, which has none worth showing."""
+    swaps = change.rule in ("R-VMRUN", "R-VMEXIT-HOST") and change.field in HOST_SAVED
+    return swaps and not isinstance(machine, BareMetal)
+
+
+def _world(machine: AnyMachine) -> str:
     if machine.cpu.guest_mode:
         return "guest"
-    return "host" if isinstance(machine, Host) else "bare"
+    return "bare" if isinstance(machine, BareMetal) else "host"
 
 
-def _vmcb_page(machine: BareMetal | Host) -> int:
-    return machine.view.pa >> 12 if isinstance(machine, Host) else -1
+def _vmcb(machine: AnyMachine) -> Vmcb | None:
+    """Return the VMCB through which the machine's guest runs, None on bare metal."""
+    if isinstance(machine, Host):
+        return machine.view
+    return machine.vcpu.vmcb if isinstance(machine, Kvm) else None
 
 
 _FIRST_MATCH: tuple[tuple[type, str], ...] = (
@@ -196,11 +224,14 @@ _FIRST_MATCH: tuple[tuple[type, str], ...] = (
     (Executed, "exec"),
     (Taken, "deliver"),
     (Delivered, "deliver"),
+    (KvmCalled, "kvm"),
     (Arrived, "stimulus"),
 )
 
 
 def _kind(events: list[Event]) -> str:
+    if any(isinstance(e, Arrived) and e.rule == WORLD for e in events):
+        return "stimulus"  # KVM is told of it at once
     return next(kind for cls, kind in _FIRST_MATCH if any(isinstance(e, cls) for e in events))
 
 
@@ -214,33 +245,66 @@ def _unexplained(before: dict[str, Value], after: dict[str, Value], explained: s
             yield Changed("R-EXEC", field, old, new)
 
 
-def _seen(machine: BareMetal | Host) -> dict[str, Value]:
+def _of_kvm(kind: str, before: dict[str, Value], after: dict[str, Value], told: set[str]) -> Iterator[Changed]:
+    """Yield what KVM changed beside its own fields: registers it emulated for the guest, and the host's own state."""
+    for field in (*GENERAL, *KVM_OUTSIDE) if kind in ("kvm", "vmrun", "vmexit", "stimulus") else ():
+        old, new = before[field], after[field]
+        if old == new or field in told:
+            continue
+        assert isinstance(old, int)
+        assert isinstance(new, int)
+        yield Changed(KVM_OUTSIDE.get(field, BY_MEMORY["kvm"]), field, old, new)
+
+
+def _seen(machine: AnyMachine) -> dict[str, Value]:
     """Return the state to show: the guest's, from the processor while it runs and from the VMCB while it does not."""
     cpu = machine.cpu
     state: dict[str, Value] = {"rip": cpu.rip, "rflags": cpu.rflags, "shadow": cpu.shadow}
     state |= zip(REGISTERS, cpu.r, strict=True)
-    if isinstance(machine, Host):
-        vmcb = machine.view
-        if not cpu.guest_mode:
-            state |= {name: int(getattr(vmcb, name)) for name in ("rip", "rflags", "rsp", "rax")}
-            state["shadow"] = int(vmcb.int_state) & 1
-        state |= {name: int(getattr(vmcb, name)) for name in VMCB_SHOWN}
-        bits = IntCtl(machine.view.int_ctl).named()
-        state |= {name: bits[name] for name in BITS_SHOWN}
-        live = bool(cpu.guest_mode and cpu.v_nmi_enable)
-        state["live_v_nmi_pending"] = cpu.v_nmi_pending if live else None
-        state["live_v_nmi_blocking"] = cpu.v_nmi_blocking if live else None
-        state["host_nmi"] = machine.nmis
+    vmcb = _vmcb(machine)
+    if vmcb is not None:
+        state |= _vmcb_seen(vmcb, cpu)
     flags = state["rflags"]
     assert isinstance(flags, int)
     state |= {name: getattr(cpu, name) for name in ("gif", "nmi_mask", "nmi_latch", "halted", "guest_mode", "cr2")}
+    if isinstance(machine, Host):
+        state["host_nmi"] = machine.nmis
+    if isinstance(machine, Kvm):
+        state |= {name: as_int(getattr(machine.vcpu, name)) for name in KVM_SHOWN}
+        state["iret_intercept"] = int(machine.vcpu.vmcb.intercept_3.iret)
     state |= {"IF": int(flags & IF > 0), "TF": int(flags & TF > 0)}
     state["handler_depth"] = sum(vector == vector_of(NMI_WORD) for vector, _frame in cpu.frames)
     return state
 
 
+def _vmcb_seen(vmcb: Vmcb, cpu: Cpu) -> dict[str, Value]:
+    """Return the fields of the VMCB, the guest's registers in it while it does not run, and the copies of live bits."""
+    state: dict[str, Value] = {}
+    if not cpu.guest_mode:
+        state |= {name: int(getattr(vmcb, name)) for name in ("rip", "rflags", "rsp", "rax")}
+        state["shadow"] = int(vmcb.int_state) & 1
+    state |= {name: int(getattr(vmcb, name)) for name in VMCB_SHOWN}
+    bits = IntCtl(vmcb.int_ctl).named()
+    state |= {name: bits[name] for name in BITS_SHOWN}
+    live = bool(cpu.guest_mode and cpu.v_nmi_enable)
+    state["live_v_nmi_pending"] = cpu.v_nmi_pending if live else None
+    state["live_v_nmi_blocking"] = cpu.v_nmi_blocking if live else None
+    return state
+
+
 VMCB_SHOWN = ("int_ctl", "event_inj", "exit_code", "exit_int_info", "int_state", "exit_info_1", "exit_info_2", "clean")
 BITS_SHOWN = ("v_nmi_enable", "v_nmi_pending", "v_nmi_blocking", "v_irq", "v_gif")
+KVM_SHOWN = (
+    "nmi_queued", "nmi_pending", "nmi_injected", "nmi_masked", "awaiting_iret_completion", "nmi_iret_rip",
+    "nmi_singlestep", "requests", "halted", "kicks", "host_nmi",
+)  # fmt: skip
+"""What KVM keeps of a vCPU that is worth seeing; here ``halted`` is KVM's own: the guest's HLT exits."""
+GENERAL = tuple(name for name in REGISTERS if name not in ("rax", "rsp"))
+KVM_OUTSIDE = {
+    "gif": "R-STGI", "halted": "K-vcpu_enter_guest", "kicks": "K-kvm_inject_nmi", "clean": "K-svm_vcpu_run",
+    "requests": WORLD,
+}  # fmt: skip
+"""What is changed beside the functions that are marked, by rule."""
 
 
 def _stack(cpu: Cpu, state: dict[str, Value]) -> tuple[StackLine, ...]:

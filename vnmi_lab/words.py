@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from vnmi_lab.hv.calls import FUNCTIONS, KvmCalled
+from vnmi_lab.hv.calls import FUNCTIONS
 from vnmi_lab.hw.delivery import CF, DF, IF, NMI_WORD, NT, OF, PF, RF, SF, TF, ZF, vector_of
 from vnmi_lab.hw.events import (
     Arrived,
@@ -14,6 +14,7 @@ from vnmi_lab.hw.events import (
     Executed,
     HostDid,
     IretRetired,
+    KvmCalled,
     Stopped,
     Taken,
     VmExit,

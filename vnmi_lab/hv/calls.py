@@ -8,7 +8,7 @@ the function that was running: that function is the rule of the change.
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from vnmi_lab.rules import Rule
 
@@ -22,15 +22,6 @@ R = TypeVar("R")
 LINUX = "Linux 6.12, arch/x86/kvm/"
 FUNCTIONS: dict[str, Rule] = {}
 """Every marked function as a rule of its own: "K-process_nmi", its sentence, its source."""
-
-
-class KvmCalled(NamedTuple):
-    """A function of the hypervisor was entered; ``depth`` is how deep in the call path."""
-
-    rule: str
-    function: str
-    file: str
-    depth: int
 
 
 def rule_of(function: str) -> str:

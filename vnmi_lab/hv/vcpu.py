@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from vnmi_lab.hv.calls import KvmCalled, rule_of
-from vnmi_lab.hw.events import Changed
+from vnmi_lab.hv.calls import rule_of
+from vnmi_lab.hw.events import Changed, KvmCalled
 from vnmi_lab.hw.vmcb import Vmcb, diff
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Vcpu:
     def enter(self, function: str, file: str) -> None:
         """Note that a function begins; what changed before it belongs to its caller."""
         self.flush()
-        self.cpu.emit(KvmCalled(rule_of(function), function, file, len(self.path)))  # type: ignore[arg-type]  # hv's own fact
+        self.cpu.emit(KvmCalled(rule_of(function), function, file, len(self.path)))
         self.path.append(function)
 
     def leave(self) -> None:

@@ -101,8 +101,28 @@ class HostDid(NamedTuple):
     text: str
 
 
+class KvmCalled(NamedTuple):
+    """A function of KVM was entered; ``depth`` is how deep in the call path, ``file`` where the kernel has it."""
+
+    rule: str
+    function: str
+    file: str
+    depth: int
+
+
 Event = (
-    Changed | MemoryWritten | Executed | Taken | Delivered | IretRetired | Vmrun | VmExit | Arrived | Stopped | HostDid
+    Changed
+    | MemoryWritten
+    | Executed
+    | Taken
+    | Delivered
+    | IretRetired
+    | Vmrun
+    | VmExit
+    | Arrived
+    | Stopped
+    | HostDid
+    | KvmCalled
 )
 
 
