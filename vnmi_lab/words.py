@@ -46,6 +46,8 @@ SOURCES = {
 }
 NOTED = ("nmi_mask", "nmi_latch", "v_nmi_pending", "v_nmi_blocking")
 """Fields whose change is part of what taking an event means."""
+EXCEPTIONS = 32
+"""How many vectors, from 0, are those of exceptions."""
 WORLD = "R-WORLD"
 """The rule of what arrives at a virtual machine from outside."""
 NO_NEWS = (
@@ -138,12 +140,17 @@ def _deliver(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) 
         return what, f"The processor takes {what}."
     entry = delivered[-1]
     nmi = bool(taken) and entry.vector == vector_of(NMI_WORD)  # INT 2 enters the same handler, and is none
-    label = "NMI taken" if nmi else f"vector {entry.vector} taken"
+    label = "NMI taken" if nmi else f"vector {_number(entry.vector)} taken"
     noted = _listed([c for c in changes if c.field in NOTED])
     return label, (
-        f"The processor takes {what} and enters the handler of vector {entry.vector};"
+        f"The processor takes {what} and enters the handler of vector {_number(entry.vector)};"
         f" it will return to {place(entry.return_rip, guest)}.{f' Now {noted}.' if noted else ''}"
     )
+
+
+def _number(vector: int) -> str:
+    """Return a vector as one speaks of it: exceptions in decimal, interrupts in hex."""
+    return str(vector) if vector < EXCEPTIONS else f"{vector:X}h"
 
 
 def _jobs(events: Sequence[Event], changes: Sequence[Changed], also: str = "") -> list[str]:

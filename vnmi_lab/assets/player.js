@@ -403,7 +403,7 @@ class Painter {
     const owner = style(this.run.column("owner", step));
     const [x, width] = [this.x(step) + (this.col > 8 ? 2 : 0.5), this.col - (this.col > 8 ? 4 : 1)];
     const text = this.run.text(step);
-    const short = kind !== "deliver" ? text.split(" ")[0] : /NMI/.test(text) ? "NMI" : (text.match(/\d+/) || [""])[0];
+    const short = kind !== "deliver" ? text.split(" ")[0] : /NMI/.test(text) ? "NMI" : (text.match(/\b[\dA-F]+h?\b/) || [""])[0];
     this.box(x, y + 0.5, width, CELL - 3, `${owner} ${kind === "deliver" ? "vl-solid" : "vl-box"}`);
     const ink = kind === "deliver" ? "vl-on" : `${owner} vl-ink`;
     this.label(x + width / 2, y + 15, this.col - 2, kind === "deliver" ? [short] : [text, short], ink, "middle");

@@ -110,7 +110,7 @@ def _other_runs(steps: Sequence[Step], row: Column, owner: Column) -> list[list[
             if at(row, later) < level or (at(row, later) == level and steps[later].kind == "deliver"):
                 break
             end = later + 1
-        vector = re.search(r"vector \d+", steps[step].text)
+        vector = re.search(r"vector [0-9A-F]+h?", steps[step].text)
         name = vector[0] if vector else "other handler"
         spans.append([step, end, level, "other", f"handler of {name}" if vector else name, name])
     return spans

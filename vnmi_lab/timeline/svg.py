@@ -215,9 +215,9 @@ def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
 def _cell(sheet: _Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
     gap = 2 if sheet.col > 8 else 0.25  # noqa: PLR2004 - px: narrower cells touch
     text = sheet.p["words"][sheet.p["text"][step]]
-    texts = (
-        ["NMI"] if deliver and "NMI" in text else re.findall(r"\d+", text) if deliver else [text, text.split(" ")[0]]
-    )
+    texts = [text, text.split(" ")[0]]
+    if deliver:
+        texts = ["NMI"] if "NMI" in text else re.findall(r"\b[0-9A-F]+h?\b", text)
     x = sheet.x(step)
     sheet.box(x + gap, y + 0.5, sheet.col - 2 * gap, CELL - 3, f"{owner} {'solid' if deliver else 'box'}")
     ink = "on" if deliver else f"{owner} ink"
