@@ -68,8 +68,9 @@ show(BareMetal(guest, [Stimulus(at="done")]), title="Your NMI")
 # %% [markdown]
 # ## 3. Non-maskable?
 #
-# A program can ask not to be disturbed. The instruction `cli` sets IF to 0, and from then on ordinary interrupts wait;
-# `sti` sets it to 1 again. Operating systems do this all the time, around code that must not be torn apart.
+# A program can ask not to be disturbed. The instruction `cli` sets IF to 0, and from then on ordinary interrupts (INTR
+# in the pictures) wait; `sti` sets it to 1 again. Operating systems do this all the time, around code that must not be
+# torn apart.
 
 # %%
 lab.interrupts_off
@@ -93,7 +94,7 @@ lab.second_nmi
 
 # %% [markdown]
 # Taking an NMI sets the *mask*. From then on further NMIs wait, until an IRET clears it. So the name has it wrong:
-# the non-maskable interrupt can be masked, but only by another NMI. A program has no instruction for it.
+# the non-maskable interrupt can be masked, but only by another NMI. An ordinary program has no instruction for it.
 #
 # Look at the end of the run once more. The second NMI is taken directly behind the `iretq`: the program does not get
 # to execute a single instruction between the two.

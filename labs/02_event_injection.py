@@ -52,8 +52,9 @@ host.do("run")
 print(host.vmcb.dump())
 
 # %% [markdown]
-# Two lines are enough for now. `exit_code` is 81h, the guest's `vmmcall`. `rip` is where the guest will go on. The
-# *intercepts* are the bits at the very top; they are how the guest was made to leave.
+# Two lines are enough for now. `exit_code` is 81h, the guest's `vmmcall` (`h` marks a hexadecimal number: 81h is 0x81).
+# `rip` is where the guest will go on. The *intercepts* are the bits at the very top; they are how the guest was made to
+# leave.
 
 # %% [markdown]
 # ## 3. An intercept comes first
@@ -67,8 +68,8 @@ lab.before_or_after
 
 # %% [markdown]
 # Before. Nothing of the instruction has happened, and RIP points *at* it (AMD manual, volume 2, 15.7). A host that
-# acts in the instruction's place must then move RIP over it by itself. Do not forget this one; it comes back at
-# the end of the lab and decides everything.
+# acts in the instruction's place must then move RIP over it by itself; ours does so after each `vmmcall`, as the last
+# step of section 1 says. Do not forget this one; it comes back at the end of the lab and decides everything.
 
 # %% [markdown]
 # ## 4. EVENTINJ
@@ -146,7 +147,7 @@ show(host, title="The guest calls from its NMI handler")
 lab.nested_injection
 
 # %% [markdown]
-# There it is, the accident of Lab 01, section 7, and this time no careless breakpoint was needed. The manual says it
+# There it is, the accident of Lab 01, section 6, and this time no careless breakpoint was needed. The manual says it
 # in one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
 # event, and nothing else. No mask is looked at, and none is set.
 #
