@@ -23,30 +23,31 @@ from vnmi_lab.judge import (
     judge,
     learned,
 )
-from vnmi_lab.laws import LAWS, Moment, Watch
+from vnmi_lab.laws import COMES_TO_REST, LAWS, Moment, Watch
+from vnmi_lab.transparency import bare_metal, transparent
 
 # policy, states seen, the law it breaks, the shortest schedule that breaks it
 KILLED = [
-    ("blind", 254, "not_before_iret", "step NMI step*2 NMI step*4"),
-    ("patch-v4", 475, "looked_at", "step NMI*2 step*10"),
-    ("vnmi-6.4-rc", 1775, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
-    ("xen-like", 447, "not_before_iret", "step NMI step*8 NMI step*4"),
-    ("m1", 254, "not_before_iret", "step NMI step*2 NMI step*4"),
-    ("m2", 356, "not_before_iret", "step NMI step*6 NMI step*2"),
-    ("m3", 447, "not_before_iret", "step NMI step*8 NMI step*4"),
-    ("m4", 3775, "not_before_iret", "step NMI step*7 NMI step*4"),
-    ("m5", 615, "not_lost", "step NMI step*3 NMI*2 step*6"),
-    ("m6", 475, "looked_at", "step NMI*2 step*10"),
-    ("m7", 2660, "looked_at", "step NMI*2 step*4 NMI step*13"),
-    ("m8", 1762, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
-    ("m9", 723, "not_before_iret", "step NMI step*5 migrate step NMI step*2"),
+    ("blind", 204, "not_before_iret", "step NMI step*2 NMI step*4"),
+    ("patch-v4", 381, "looked_at", "step NMI*2 step*10"),
+    ("vnmi-6.4-rc", 1185, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("xen-like", 305, "not_before_iret", "step NMI step*8 NMI step*4"),
+    ("m1", 204, "not_before_iret", "step NMI step*2 NMI step*4"),
+    ("m2", 279, "not_before_iret", "step NMI step*6 NMI step*2"),
+    ("m3", 305, "not_before_iret", "step NMI step*8 NMI step*4"),
+    ("m4", 2907, "not_before_iret", "step NMI step*7 NMI step*4"),
+    ("m5", 322, "not_lost", "step NMI step*3 NMI*2 step*6"),
+    ("m6", 381, "looked_at", "step NMI*2 step*10"),
+    ("m7", 1787, "looked_at", "step NMI*2 step*4 NMI step*13"),
+    ("m8", 1222, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("m9", 485, "not_before_iret", "step NMI step*5 migrate step NMI step*2"),
     ("m10", 7, "enters", "step*3"),
-    ("m11", 224, "no_iret_exit", "step NMI*2 step*5"),
-    ("m12", 1246, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("m11", 183, "no_iret_exit", "step NMI*2 step*5"),
+    ("m12", 810, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
 ]
 HOLD = {
-    "legacy": [4426, 5735, 5722, 14787, 4832, 3988],
-    "vnmi": [3390, 3616, 4253, 9121, 3980, 3172, 1331, 3390],
+    "legacy": [1909, 1954, 2375, 4393, 2296, 1649, 626, 651, 562, 1283],
+    "vnmi": [2186, 2042, 2444, 3210, 2548, 2004, 984, 2186, 556, 595, 547, 1195, 1065],
 }
 
 
@@ -73,12 +74,12 @@ def test_what_is_right_holds_everywhere(policy: str) -> None:
 @pytest.mark.parametrize("policy", HOLD)
 def test_what_is_right_holds_for_one_nmi(policy: str) -> None:
     ops = POLICIES[policy]
-    assert all(explore(replace(case.search(ops), nmis=1)).holds for case in ACQUITTED[policy])
+    assert all(case.verdict(ops, 1).holds for case in ACQUITTED[policy])
 
 
 @pytest.mark.parametrize("deviation", DEVIATIONS, ids=lambda d: f"{d.policy} {d.case.guest}")
 def test_a_known_deviation_is_found(deviation: Deviation) -> None:
-    verdict = explore(deviation.case.search(POLICIES[deviation.policy]))
+    verdict = deviation.case.verdict(POLICIES[deviation.policy])
     assert verdict.broken is not None
     assert verdict.broken.slug == deviation.law
     assert "derived" in deviation.source
@@ -97,6 +98,38 @@ def test_a_counterexample_replays_to_the_law_it_breaks(policy: str) -> None:
     done = not watch.left and kvm.is_waiting
     assert not verdict.broken.holds(Moment(kvm, watch, done))
     assert verdict.schedule.count(STEP) == kvm.ticks
+
+
+# policy, guest: is everything it sees under two NMIs something that bare metal could show?
+CLEAR = [
+    ("legacy", "idle", True),
+    ("vnmi", "idle", True),
+    ("vnmi", "faulty", True),
+    ("blind", "idle", False),
+    ("m2", "idle", False),
+    ("m4", "idle", False),
+    ("legacy", "self-gif", False),
+]
+
+
+@pytest.mark.parametrize(("policy", "guest", "clear"), CLEAR)
+def test_transparency(policy: str, guest: str, *, clear: bool) -> None:
+    verdict = transparent(Search(POLICIES[policy], GUESTS[guest][1], 2))
+    assert verdict.holds == clear
+    assert clear or (verdict.broken is not None and verdict.broken.slug == "transparent")
+
+
+def test_what_bare_metal_can_show() -> None:
+    seen = bare_metal(GUESTS["self-gif"][1], 0)
+    after = GUESTS["self-gif"][1].labels()["after"]
+    assert seen.beginnings == {(), (after,)}, "two NMIs behind CLGI are one: the latch is one deep"
+    assert len(bare_metal(GUESTS["idle"][1], 2).beginnings) > len(bare_metal(GUESTS["idle"][1], 1).beginnings) > 1
+
+
+def test_a_policy_whose_guest_never_rests_is_found() -> None:
+    verdict = explore(Search(POLICIES["patch-v4"], nmis=2, laws=()))
+    assert verdict.broken is COMES_TO_REST
+    assert brief(verdict.schedule) == "NMI*2"
 
 
 def test_two_searches_of_the_same_are_the_same() -> None:

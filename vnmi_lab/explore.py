@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vnmi_lab.guest import COUNTERS, Guest
 from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.kvm import USER, Kvm, KvmSnapshot
-from vnmi_lab.laws import LAWS, NMI_VECTOR, Law, Moment, Watch
+from vnmi_lab.laws import COMES_TO_REST, LAWS, NMI_VECTOR, Law, Moment, Watch
 from vnmi_lab.machine import Stimulus
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Search:
 
     ``absent``: guest-physical addresses whose pages the nested page table does not map at first. ``migrate``: at every
     stop in user space the vCPU may be saved and restored into a new one. ``most``: states after which to give up.
+    ``history``: remember the return address of every NMI, which ``transparency`` asks for.
     """
 
     ops: NmiOps
@@ -50,6 +51,7 @@ class Search:
     migrate: bool = False
     laws: tuple[Law, ...] = LAWS
     most: int = MOST_STATES
+    history: bool = False
 
     def machine(self, stimuli: tuple[Stimulus, ...] = ()) -> Kvm:
         """Return the machine at its start."""
@@ -135,8 +137,9 @@ def explore(search: Search) -> Verdict:
     """Visit every state that some schedule reaches; stop at the first that breaks a law."""
     began = time.perf_counter()
     kvm = search.machine()
-    start = Node(kvm.snapshot(), Watch(search.nmis))
+    start = Node(kvm.snapshot(), Watch(search.nmis, history=() if search.history else None))
     came: Came = {start.key: None}
+    then: dict[object, object] = {}
     queue: list[tuple[int, int, int, Node]] = [(0, 0, 0, start)]
     transitions = delivered = 0
 
@@ -149,6 +152,8 @@ def explore(search: Search) -> Verdict:
         arrivals, steps, _order, node = heappop(queue)
         for action, after, moment in _successors(search, kvm, node):
             transitions += 1
+            if action == STEP and not after.watch.left:
+                then[node.key] = after.key
             if after.key in came:
                 continue
             came[after.key] = (node.key, action)
@@ -159,7 +164,31 @@ def explore(search: Search) -> Verdict:
             if len(came) >= search.most:
                 return verdict(complete=False)
             heappush(queue, (arrivals + (action == NMI), steps + 1, len(came), after))
-    return verdict()
+    restless = _restless(then)
+    if not restless:
+        return verdict()
+    first = min(restless, key=lambda key: _cost(_path(came, key)))
+    return verdict(COMES_TO_REST, first)
+
+
+def _cost(path: tuple[str, ...]) -> tuple[int, int]:
+    return path.count(NMI), len(path)
+
+
+def _restless(then: dict[object, object]) -> set[object]:
+    """Return the states from which steps alone go round for ever; ``then`` is what one step leads to."""
+    known: dict[object, bool] = {}
+    for start in then:
+        chain: list[object] = []
+        at: object = start
+        while at in then and at not in known:
+            known[at] = True  # until it is seen to end
+            chain.append(at)
+            at = then[at]
+        ends = at not in then or not known[at]
+        for key in chain:
+            known[key] = not ends
+    return {key for key, goes_round in known.items() if goes_round}
 
 
 def _successors(search: Search, kvm: Kvm, node: Node) -> Iterator[tuple[str, Node, Moment]]:

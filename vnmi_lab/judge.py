@@ -22,12 +22,14 @@ from vnmi_lab.hv.profiles import LEGACY, POLICIES
 from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.laws import LAWS, NO_EXITS
 from vnmi_lab.rules import Switches
+from vnmi_lab.transparency import transparent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
 AGAIN = "again: hlt\n jmp again"
+SELF_NMI = "mov dword [r15], 0x4400"
 GUESTS: dict[str, tuple[str, Guest]] = {
     "idle": ("works a little, then waits in HLT", IDLE),
     "stops": (
@@ -57,16 +59,34 @@ GUESTS: dict[str, tuple[str, Guest]] = {
             tail="hlt",
         ),
     ),
+    "self": (
+        "sends itself an NMI",
+        Guest.of(f"start: nop\n {SELF_NMI}\nafter: nop\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
+    ),
+    "self-gif": (
+        "sends itself two NMIs while GIF is 0",
+        Guest.of(f"start: clgi\n {SELF_NMI}\n {SELF_NMI}\n stgi\nafter: nop\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
+    ),
 }
 """Guests by name, with a sentence."""
 
 
 class Case(NamedTuple):
-    """A question to the judge: a guest by name, how many NMIs, and the actions, as ``Search`` has them."""
+    """A question to the judge: a guest by name, how many NMIs, and the actions, as ``Search`` has them.
+
+    ``transparent``: whether the guest sees only what bare metal could have shown it, instead of the laws.
+    """
 
     guest: str
     nmis: int
     actions: Mapping[str, Any] = MappingProxyType({})
+    transparent: bool = False
+
+    def verdict(self, ops: NmiOps, nmis: int | None = None) -> Verdict:
+        """Return the verdict on a policy, for ``nmis`` NMIs if that is given."""
+        search = self.search(ops)
+        search = search if nmis is None else replace(search, nmis=nmis)
+        return transparent(search) if self.transparent else explore(search)
 
     def search(self, ops: NmiOps) -> Search:
         """Return the search for a policy."""
@@ -82,6 +102,9 @@ GIF = Case("gif", 3)
 FAULTY = Case("faulty", 2)
 CHEAP = Case("idle", 3, {"laws": LAWS + NO_EXITS})
 
+CLEAR = tuple(Case(guest, 2, transparent=True) for guest in ("idle", "shadow", "gif", "self"))
+SELF_GIF = Case("self-gif", 2, transparent=True)
+
 EXPOSED: dict[str, Case] = {
     **dict.fromkeys(("blind", "patch-v4", "vnmi-6.4-rc", "m1", "m2", "m4", "m6", "m7", "m8", "m10"), PLAIN),
     **dict.fromkeys(("xen-like", "m3"), FAULTY),
@@ -92,8 +115,8 @@ EXPOSED: dict[str, Case] = {
 }
 """What breaks each policy that is wrong. M11 is correct for its guest and breaks only what it may spend."""
 ACQUITTED: dict[str, tuple[Case, ...]] = {
-    "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF),
-    "vnmi": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, FAULTY, CHEAP),
+    "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, *CLEAR),
+    "vnmi": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, FAULTY, CHEAP, *CLEAR, Case("faulty", 2, transparent=True)),
 }
 
 
@@ -115,6 +138,16 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "An IRET that faults moves RIP, and KVM takes that for an IRET that completed.",
         "derived from the code of svm_complete_interrupts; not confirmed on hardware",
     ),
+    *(
+        Deviation(
+            policy,
+            SELF_GIF,
+            "transparent",
+            "Two NMIs while GIF is 0 are one on bare metal, whose latch is one deep, and two under KVM.",
+            "KVM process_nmi does not look at GIF; changelog of b4bd55646747; derived, documented, allowed",
+        )
+        for policy in ("legacy", "vnmi")
+    ),
 )
 
 
@@ -132,8 +165,7 @@ def judge(ops: NmiOps, guest: str | None = None, nmis: int | None = None) -> tup
     asked = cases(ops) if guest is None else (Case(guest, 3),)
     verdicts: list[Verdict] = []
     for case in asked:
-        search = case.search(ops)
-        verdicts.append(explore(search if nmis is None else replace(search, nmis=nmis)))
+        verdicts.append(case.verdict(ops, nmis))
         if not verdicts[-1].holds:
             break
     return tuple(verdicts)
