@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vnmi_lab.rules import Switches
 
 History = tuple[int, ...]
+Node = tuple[object, int, History, int]
+"""A frozen machine, arrivals left, the history so far, NMI frames on the stack."""
 SOURCE = "the definition of transparency: the same guest on bare metal"
 
 
@@ -42,7 +44,7 @@ def end_of(cpu: Cpu, rip: int, rsp: int, rax: int) -> tuple[int, ...]:
 def bare_metal(guest: Guest, nmis: int, switches: Switches | None = None) -> Seen:
     """Return all that a guest can see on bare metal when up to ``nmis`` NMIs arrive, at any time."""
     machine = BareMetal(guest, switches=switches)
-    start = (machine.snapshot(), nmis, (), 0)
+    start: Node = (machine.snapshot(), nmis, (), 0)
     seen, queue = {start}, [start]
     beginnings: set[History] = {()}
     ends: set[tuple[History, tuple[int, ...]]] = set()
@@ -63,7 +65,7 @@ def _successors(
     history: History,
     frames: int,
     ends: set[tuple[History, tuple[int, ...]]],
-) -> Iterator[tuple[object, int, History, int]]:
+) -> Iterator[Node]:
     cpu = machine.cpu
     if left:
         machine.restore(frozen)  # type: ignore[arg-type]  # it is this machine's own
