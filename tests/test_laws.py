@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 
 from tests.cases import V_GIF_ENABLE, V_IGN_TPR, V_IRQ, V_NMI, V_NMI_ENABLE, V_NMI_MASK
 from vnmi_lab.guest import MAIN, Guest
+from vnmi_lab.hv.calls import FUNCTIONS
+from vnmi_lab.hv.profiles import POLICIES
+from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.hw import svm
 from vnmi_lab.hw.cpu import Cpu
 from vnmi_lab.hw.vmcb import LAYOUT, Field
+from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import VMCB_PA, BareMetal, Host, Stimulus
 from vnmi_lab.rules import RULES, SWITCHABLE, Switches
 from vnmi_lab.trace import Step, Trace
@@ -94,6 +98,14 @@ def hosted(guest: Guest, script: list[tuple[object, ...]], how: Switches | None 
 machines = st.one_of(st.builds(bare, guests, stimuli), st.builds(hosted, guests, scripts))
 any_machine = st.one_of(st.builds(bare, guests, stimuli, switches), st.builds(hosted, guests, scripts, switches))
 Any: TypeAlias = BareMetal | Host
+
+features = st.builds(
+    Features, *(st.booleans() for _ in range(4)), sev_es_guest=st.booleans(), guest_mode=st.booleans(),
+)  # fmt: skip
+kvms = st.builds(
+    lambda guest, policy, features, arrivals, irqchip: Kvm(guest, policy, features, None, arrivals, irqchip=irqchip),
+    guests, st.sampled_from(list(POLICIES.values())), features, stimuli, st.booleans(),
+)  # fmt: skip
 
 
 def again(machine: Any) -> Any:
@@ -222,6 +234,7 @@ def test_snapshots_are_equal_exactly_when_states_are(machine: Any, register: int
 # --- every change has its rule
 
 NAMES = {  # a field of Step.state, and what a change of it may be called
+    "iret_intercept": ("intercept_3.iret",),
     "IF": ("rflags", "vmcb.rflags"),
     "TF": ("rflags", "vmcb.rflags"),
     "shadow": ("int_state.interrupt_shadow", "vmcb.int_state"),
@@ -270,6 +283,25 @@ def test_no_change_is_silent(machine: Any) -> None:
         assert {change.rule for change in after.changes} <= RULES.keys()
         assert after.sentence.endswith((".", ")", "!"))
         assert after.kind in {"exec", "deliver", "vmrun", "vmexit", "host", "stimulus", "stop"}
+
+
+@given(kvms)
+def test_no_change_under_kvm_is_silent(machine: Kvm) -> None:
+    trace = Trace(machine, limit=60)
+    for before, after in itertools.pairwise(list(trace)):
+        assert silent(before, after) == []
+        assert {change.rule for change in after.changes} <= trace.rules.keys() == RULES.keys() | FUNCTIONS.keys()
+        assert after.sentence.endswith((".", ")", "!"))
+        assert after.kind in {"exec", "deliver", "vmrun", "vmexit", "host", "kvm", "stimulus", "stop"}
+        assert after.calls or after.kind not in {"kvm", "vmrun"}
+
+
+@given(kvms)
+def test_watching_kvm_changes_nothing(machine: Kvm) -> None:
+    trace, other = Trace(machine.fresh(), limit=60), machine.fresh()
+    list(trace)
+    other.advance(len(trace))
+    assert trace.goto(len(trace)).snapshot() == other.snapshot()
 
 
 # --- a budget is a budget

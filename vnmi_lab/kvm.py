@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vnmi_lab.hv import x86
+from vnmi_lab.hv import svm, x86
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.profiles import VNMI
-from vnmi_lab.hv.svm import CLEAN_ALL, KICK_VECTOR
+from vnmi_lab.hv.svm import KICK_VECTOR
 from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_SMI, Features, Vcpu
 from vnmi_lab.hw.cpu import Cpu, Snapshot
 from vnmi_lab.hw.delivery import IF
@@ -88,6 +88,7 @@ class Kvm:
 
     def _kick(self) -> None:
         if self.phase == GUEST and not self.cpu.irr:
+            self.cpu.changed("R-HOST", "kicks", self.vcpu.kicks, self.vcpu.kicks + 1)
             self.vcpu.kicks += 1
             self.cpu.arrive_intr(KICK_VECTOR)
 
@@ -175,6 +176,7 @@ class Kvm:
                 return False
             if not self.cpu.guest_mode:
                 self.phase = EXITED
+                self.vcpu.seen = None  # what the processor wrote is its own to tell
             return True
         if self.phase == EXITED:
             self._exited()
@@ -196,7 +198,7 @@ class Kvm:
         if self.is_waiting:
             return False
         vcpu.halted = False
-        self.cpu.gif = 0  # KVM brackets VMRUN with CLGI and STGI
+        self.cpu.change("R-CLGI", "gif", 0)  # KVM brackets VMRUN with CLGI and STGI
         x86.vcpu_enter_guest(vcpu)
         self.phase = GUEST if self.cpu.guest_mode else EXITED
         return True
@@ -204,12 +206,12 @@ class Kvm:
     def _exited(self) -> None:
         """Open the host's own gate, let it take what is pending there, then let KVM handle the exit."""
         cpu, vcpu = self.cpu, self.vcpu
-        cpu.gif = 1
+        cpu.change("R-STGI", "gif", 1)
         if cpu.nmi_latch and not cpu.nmi_mask:
-            cpu.nmi_latch = 0
+            cpu.change("R-NMI-TAKE", "nmi_latch", 0)
             vcpu.host_nmi += 1
         cpu.irr = cpu.smi = 0
-        vcpu.vmcb.store("clean", CLEAN_ALL)
+        svm.vmcb_mark_all_clean(vcpu)
         self.phase = KERNEL
         said = x86.after_exit(vcpu)
         if said is not None and not (said == "HLT" and self.irqchip):

@@ -168,6 +168,8 @@ def _record(machine: AnyMachine, index: int) -> Step:
         machine.vcpu.begin_watch()
     try:
         machine.step()
+        if isinstance(machine, Kvm):
+            machine.vcpu.flush()
         written = cpu.memory.log
     finally:
         cpu.sink = cpu.memory.log = None
@@ -177,13 +179,11 @@ def _record(machine: AnyMachine, index: int) -> Step:
     after = _seen(machine)
     kind = _kind(events)
     changes = [e for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
-    if world == _world(machine) and kind in ("exec", "deliver"):
-        changes += _unexplained(before, after, {c.field for c in changes})
-    if isinstance(machine, Kvm):
-        changes += _of_kvm(kind, before, after, {c.field for c in changes})
-    if kind in BY_MEMORY:
+    if kind in BY_CODE and (kind == "kvm" or world == _world(machine)):
+        changes += _unexplained(kind, before, after, {c.field for c in changes})
+    if kind in BY_CODE and kind != "deliver":
         changes += [
-            Changed(BY_MEMORY[kind], f"[{e.address:#x}]", e.old, e.new) for e in events if isinstance(e, MemoryWritten)
+            Changed(BY_CODE[kind], f"[{e.address:#x}]", e.old, e.new) for e in events if isinstance(e, MemoryWritten)
         ]
     text, sentence = words(kind, events, changes, machine.guest, after["exit_code"] if vmcb else None)
     if kind == "kvm" and isinstance(machine, Kvm) and machine.phase == USER:
@@ -193,8 +193,8 @@ def _record(machine: AnyMachine, index: int) -> Step:
     )
 
 
-BY_MEMORY = {"exec": "R-EXEC", "kvm": "K-x86_emulate_instruction"}
-"""By which rule memory is written in a step of this kind; a frame is pushed by the rules of delivery."""
+BY_CODE = {"exec": "R-EXEC", "deliver": "R-EXEC", "kvm": "K-x86_emulate_instruction"}
+"""By which rule an instruction changes registers and memory in a step of this kind: KVM emulates some."""
 
 
 def _of_host_itself(change: Changed, machine: AnyMachine) -> bool:
@@ -235,25 +235,14 @@ def _kind(events: list[Event]) -> str:
     return next(kind for cls, kind in _FIRST_MATCH if any(isinstance(e, cls) for e in events))
 
 
-def _unexplained(before: dict[str, Value], after: dict[str, Value], explained: set[str]) -> Iterator[Changed]:
-    """Yield what an instruction changed by doing what it does."""
-    for field in ("rip", "rflags", *REGISTERS):
+def _unexplained(kind: str, before: dict[str, Value], after: dict[str, Value], told: set[str]) -> Iterator[Changed]:
+    """Yield what an instruction changed by doing what it does; a guest's RIP, RAX and so on are KVM's in the VMCB."""
+    for field in OWN_REGISTERS if kind == "kvm" else ("rip", "rflags", *REGISTERS):
         old, new = before[field], after[field]
-        if old != new and field not in explained:
+        if old != new and field not in told:
             assert isinstance(old, int)
             assert isinstance(new, int)
-            yield Changed("R-EXEC", field, old, new)
-
-
-def _of_kvm(kind: str, before: dict[str, Value], after: dict[str, Value], told: set[str]) -> Iterator[Changed]:
-    """Yield what KVM changed beside its own fields: registers it emulated for the guest, and the host's own state."""
-    for field in (*GENERAL, *KVM_OUTSIDE) if kind in ("kvm", "vmrun", "vmexit", "stimulus") else ():
-        old, new = before[field], after[field]
-        if old == new or field in told:
-            continue
-        assert isinstance(old, int)
-        assert isinstance(new, int)
-        yield Changed(KVM_OUTSIDE.get(field, BY_MEMORY["kvm"]), field, old, new)
+            yield Changed(BY_CODE[kind], field, old, new)
 
 
 def _seen(machine: AnyMachine) -> dict[str, Value]:
@@ -299,12 +288,8 @@ KVM_SHOWN = (
     "nmi_singlestep", "requests", "halted", "kicks", "host_nmi",
 )  # fmt: skip
 """What KVM keeps of a vCPU that is worth seeing; here ``halted`` is KVM's own: the guest's HLT exits."""
-GENERAL = tuple(name for name in REGISTERS if name not in ("rax", "rsp"))
-KVM_OUTSIDE = {
-    "gif": "R-STGI", "halted": "K-vcpu_enter_guest", "kicks": "K-kvm_inject_nmi", "clean": "K-svm_vcpu_run",
-    "requests": WORLD,
-}  # fmt: skip
-"""What is changed beside the functions that are marked, by rule."""
+OWN_REGISTERS = tuple(name for name in REGISTERS if name not in ("rax", "rsp"))
+"""Registers of the guest that no VMCB holds."""
 
 
 def _stack(cpu: Cpu, state: dict[str, Value]) -> tuple[StackLine, ...]:

@@ -56,6 +56,12 @@ def vmcb_mark_dirty(vcpu: Vcpu) -> None:
     vcpu.vmcb.update("clean", intr=0)
 
 
+@kvm("svm/svm.h")
+def vmcb_mark_all_clean(vcpu: Vcpu) -> None:
+    """Set every clean bit: the processor may keep what it loaded until KVM changes it."""
+    vcpu.vmcb.store("clean", CLEAN_ALL)
+
+
 def is_vnmi_enabled(vcpu: Vcpu) -> bool:
     """Return whether virtual NMIs are KVM's to use now: not while a nested guest runs."""
     return bool(vcpu.vmcb.int_ctl.v_nmi_enable) and not vcpu.features.guest_mode

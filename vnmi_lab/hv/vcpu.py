@@ -183,10 +183,10 @@ class Vcpu:
         self.path.pop()
 
     def flush(self) -> None:
-        """Tell whoever traces what changed since the last time, by the function that is running."""
+        """Tell whoever traces what changed since the last time, by the function that is running, else by the host."""
         now = (_state(self), self.vmcb.to_bytes())
-        if self.seen is not None and self.path:
-            rule = rule_of(self.path[-1])
+        if self.seen is not None:
+            rule = rule_of(self.path[-1]) if self.path else "R-HOST"
             for name, old, new in zip(STATE, self.seen[0], now[0], strict=True):
                 if old != new:
                     self.cpu.emit(Changed(rule, name, as_int(old), as_int(new)))
