@@ -643,7 +643,7 @@ class StepPanel {
     );
     const [sentence, source, grade] = this.run.p.rules[rule] || ["", "", ""];
     const why = h("p", "vl-why", {}, sentence);
-    const from = h("p", "vl-source", { title: rule }, source);
+    const from = h("p", "vl-source", { title: rule }, source === grade ? "" : source); // "model", once
     if (grade) from.append(h("span", "vl-grade", { title: "how sure this rule is" }, grade));
     return h(
       "li",
