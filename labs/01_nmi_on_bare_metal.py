@@ -79,6 +79,8 @@ lab.interrupts_off
 # An NMI does not look at IF. This is what makes it useful, since a profiler or a watchdog can look even into code that
 # has switched interrupts off. It is also what makes it dangerous: there is no place in a program that is safe from it.
 #
+# The ordinary interrupt in this run has the number 40h. The `h` marks a hexadecimal number: 40h is 0x40.
+#
 # (The line `shadow` is about something else. Directly after an `sti` the processor gives the program one more
 # instruction before it listens; a later lab comes back to this.)
 

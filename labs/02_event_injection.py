@@ -52,9 +52,8 @@ host.do("run")
 print(host.vmcb.dump())
 
 # %% [markdown]
-# Two lines are enough for now. `exit_code` is 81h, the guest's `vmmcall` (`h` marks a hexadecimal number: 81h is 0x81).
-# `rip` is where the guest will go on. The *intercepts* are the bits at the very top; they are how the guest was made to
-# leave.
+# Two lines are enough for now. `exit_code` is 81h, the guest's `vmmcall`. `rip` is where the guest will go on. The
+# *intercepts* are the bits at the very top; they are how the guest was made to leave.
 
 # %% [markdown]
 # ## 3. An intercept comes first
