@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vnmi_lab.hv import svm, x86
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.profiles import VNMI
-from vnmi_lab.hv.svm import KICK_VECTOR
+from vnmi_lab.hv.svm import KICK_VECTOR, NESTED_EXIT
 from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_SMI, Features, Vcpu
 from vnmi_lab.hw.cpu import Cpu, Snapshot
 from vnmi_lab.hw.delivery import IF
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 USER, KERNEL, GUEST, EXITED = "user", "kernel", "guest", "exited"
 """Where the vCPU's thread is: in user space, about to enter, in the guest, or just out of it."""
 FATAL = ("FAIL_ENTRY", "SHUTDOWN")
+"""Stops that no guest should come to."""
+LAST = (*FATAL, NESTED_EXIT)
 """Stops after which KVM_RUN makes no sense."""
 KEEP = -1
 """In ``set_events``: leave the field as it is."""
@@ -60,6 +62,8 @@ class Kvm:
     ) -> None:
         self.guest, self.ops, self.switches, self.irqchip = guest, ops, switches, irqchip
         self.stimuli, self.absent = tuple(stimuli), tuple(absent)
+        if any(stimulus.what == "init" for stimulus in stimuli):
+            raise ValueError("a guest under KVM takes nmi, intr, smi or migrate, not init")
         self.schedule = Schedule(guest, stimuli)
         self.features = Features() if features is None else features
         self.cpu = Cpu(guest.image(), switches)
@@ -91,6 +95,11 @@ class Kvm:
             self.cpu.changed("R-HOST", "kicks", self.vcpu.kicks, self.vcpu.kicks + 1)
             self.vcpu.kicks += 1
             self.cpu.arrive_intr(KICK_VECTOR)
+
+    def signal(self) -> None:
+        """Send the vCPU's thread a signal: its next entry is called off, and KVM_RUN returns to user space."""
+        self.vcpu.signal = True
+        self._kick()
 
     def events(self) -> Events:
         """Return what KVM_GET_VCPU_EVENTS reports."""
@@ -144,7 +153,7 @@ class Kvm:
             if self._pass():
                 self.ticks += 1
                 return True
-            stimulus = None if self.said in FATAL else self.schedule.overdue()
+            stimulus = None if self.said in LAST else self.schedule.overdue()
         if stimulus is not None:
             self._arrive(stimulus)
         return stimulus is not None
@@ -163,7 +172,7 @@ class Kvm:
         elif stimulus.what == "migrate":
             self.migrate()
         elif stimulus.what == "intr":
-            self.vcpu.interrupt = stimulus.vector
+            self.vcpu.irr |= 1 << stimulus.vector
             self.vcpu.make_request(REQ_EVENT)
             self._kick()
         else:
@@ -187,7 +196,7 @@ class Kvm:
 
     def _call_kvm_run(self) -> bool:
         """Let user space call KVM_RUN, again after every stop that is not the end."""
-        if self.said in FATAL:
+        if self.said in LAST:
             return False
         self.cpu.emit(HostDid("R-HOST", "KVM_RUN"))
         self.start()
@@ -196,11 +205,18 @@ class Kvm:
     def _enter(self) -> bool:
         vcpu = self.vcpu
         if self.is_waiting:
-            return False
+            return vcpu.signal and self._return_to_user(x86.kvm_vcpu_exit_request(vcpu))
         vcpu.halted = False
         self.cpu.change("R-CLGI", "gif", 0)  # KVM brackets VMRUN with CLGI and STGI
-        x86.vcpu_enter_guest(vcpu)
+        said = x86.vcpu_enter_guest(vcpu)
+        if said is not None:
+            self.cpu.change("R-STGI", "gif", 1)
+            return self._return_to_user(said)
         self.phase = GUEST if self.cpu.guest_mode else EXITED
+        return True
+
+    def _return_to_user(self, said: str) -> bool:
+        self.phase, self.said = USER, said
         return True
 
     def _exited(self) -> None:
@@ -216,7 +232,7 @@ class Kvm:
         said = x86.after_exit(vcpu)
         if said is not None and not (said == "HLT" and self.irqchip):
             vcpu.halted = False
-            self.phase, self.said = USER, said
+            self._return_to_user(said)
 
     def advance(self, count: int) -> int:
         """Do what ``count`` calls of ``step`` would do; return how many took place."""

@@ -125,6 +125,13 @@ ROWS: dict[str, Row] = {
         "after every exit, before its handler",
         "What was injected is delivered, or queued again from EXITINTINFO.",
     ),
+    "sev_es_nmi_complete": Row(
+        "seam",
+        "sev_handle_vmgexit",
+        "svm/sev.c",
+        "when an SEV-ES guest reports SVM_VMGEXIT_NMI_COMPLETE",
+        "The guest's NMI handler is over: NMIs will be unmasked.",
+    ),
     "init_vmcb": Row(
         "seam", "init_vmcb", "svm/svm.c", "when the vCPU is made", "The VMCB has the intercepts and controls it needs."
     ),
@@ -170,6 +177,7 @@ class NmiOps:
     db_interception: Action
     stgi_interception: Action
     complete_interrupts: Action
+    sev_es_nmi_complete: Action
     init_vmcb: Action
     get_vcpu_events: Callable[[Vcpu], Events]
     set_vcpu_events: Callable[[Vcpu, Events], None]

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vnmi_lab.hv import svm, x86
+from vnmi_lab.hv import exits, svm, x86
 from vnmi_lab.hv.calls import kvm
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.svm import SVM, is_vnmi_enabled, requeue, write_vnmi
-from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_NMI
+from vnmi_lab.hv.vcpu import REQ_EVENT
 
 if TYPE_CHECKING:
     from vnmi_lab.hv.vcpu import Vcpu
+    from vnmi_lab.hw.vmcb import Vmcb
 
 
 def no(_vcpu: Vcpu) -> bool:
@@ -41,10 +42,11 @@ LEGACY = NmiOps(
     is_vnmi_pending=no,
     set_vnmi_pending=no,
     process_nmi=process_nmi_before_vnmi,
-    iret_interception=svm.iret_interception,
-    db_interception=svm.db_interception,
-    stgi_interception=svm.stgi_interception,
+    iret_interception=exits.iret_interception,
+    db_interception=exits.db_interception,
+    stgi_interception=exits.stgi_interception,
     complete_interrupts=svm.svm_complete_interrupts,
+    sev_es_nmi_complete=exits.sev_es_nmi_complete_before_6_6,
     init_vmcb=svm.init_vmcb,
     get_vcpu_events=x86.get_vcpu_events,
     set_vcpu_events=x86.set_vcpu_events,
@@ -53,10 +55,11 @@ LEGACY = NmiOps(
 
 VNMI = LEGACY.but(
     name="vnmi",
-    follows="Linux v6.4 (fa4c027a7956) with b2ce89978889, 72046d0a077a and b4bd55646747",
+    follows="Linux v6.4 (fa4c027a7956) with b2ce89978889, 389fbbec261b, 72046d0a077a and b4bd55646747",
     process_nmi=x86.process_nmi,
     is_vnmi_pending=svm.svm_is_vnmi_pending,
     set_vnmi_pending=svm.svm_set_vnmi_pending,
+    sev_es_nmi_complete=exits.sev_es_nmi_complete,
     uses_vnmi=True,
 )
 
@@ -88,9 +91,43 @@ BLIND = LEGACY.but(
 
 
 @kvm(SVM)
+def init_vmcb_v4(vcpu: Vcpu) -> None:
+    """Enable virtual NMIs in L2's VMCB as well: v4 copied the bits of vmcb01 into vmcb02."""
+    svm.init_vmcb(vcpu)
+    if vcpu.features.has_vnmi:
+        vcpu.vmcb.update("int_ctl", v_nmi_enable=1)
+
+
+def get_vnmi_vmcb(vcpu: Vcpu) -> Vmcb:
+    """Return the VMCB that runs, L2's included: vmcb02 in guest mode. This model has one for both."""
+    return vcpu.vmcb
+
+
+def is_vnmi_enabled_v4(vcpu: Vcpu) -> bool:
+    """Return whether the VMCB that runs has virtual NMIs, a nested guest's included."""
+    return bool(get_vnmi_vmcb(vcpu).int_ctl.v_nmi_enable)
+
+
+def set_vnmi_mask(vcpu: Vcpu) -> None:
+    """Set V_NMI_MASK, or without virtual NMIs a flag: HF_GIF_MASK where HF_NMI_MASK was meant. Nobody gets there."""
+    if is_vnmi_enabled_v4(vcpu):
+        write_vnmi(vcpu, v_nmi_blocking=1)
+    else:
+        vcpu.soft_gif = True
+
+
+def clear_vnmi_mask(vcpu: Vcpu) -> None:
+    """Clear V_NMI_MASK, or without virtual NMIs the same wrong flag."""
+    if is_vnmi_enabled_v4(vcpu):
+        write_vnmi(vcpu, v_nmi_blocking=0)
+    else:
+        vcpu.soft_gif = False
+
+
+@kvm(SVM)
 def svm_inject_nmi_v4(vcpu: Vcpu) -> None:
     """Put the NMI into V_NMI where virtual NMIs are enabled, and count it there; as before otherwise."""
-    if is_vnmi_enabled(vcpu):
+    if is_vnmi_enabled_v4(vcpu):
         write_vnmi(vcpu, v_nmi_pending=1)
         vcpu.nmi_injections += 1
         return
@@ -99,10 +136,12 @@ def svm_inject_nmi_v4(vcpu: Vcpu) -> None:
 
 @kvm(SVM)
 def svm_nmi_blocked_v4(vcpu: Vcpu) -> bool:
-    """Say whether the V_NMI slot is taken; then GIF, a shadow, KVM's own mask, and not V_NMI_MASK."""
+    """Say whether the V_NMI slot is taken; then a shadow, KVM's own mask, and not V_NMI_MASK."""
     if not svm.gif_set(vcpu):
         return True
-    if is_vnmi_enabled(vcpu) and vcpu.vmcb.int_ctl.v_nmi_pending:
+    if vcpu.guest_mode and vcpu.features.exit_on_nmi:
+        return False
+    if is_vnmi_enabled_v4(vcpu) and get_vnmi_vmcb(vcpu).int_ctl.v_nmi_pending:
         return True
     return bool(vcpu.vmcb.int_state.interrupt_shadow) or vcpu.nmi_masked
 
@@ -110,27 +149,44 @@ def svm_nmi_blocked_v4(vcpu: Vcpu) -> bool:
 @kvm(SVM)
 def svm_enable_nmi_window_v4(vcpu: Vcpu) -> None:
     """Return early when V_NMI is pending: the processor will take it, it was thought, and then the next."""
-    if is_vnmi_enabled(vcpu) and vcpu.vmcb.int_ctl.v_nmi_pending:
+    if is_vnmi_enabled_v4(vcpu) and get_vnmi_vmcb(vcpu).int_ctl.v_nmi_pending:
         return
-    svm.svm_enable_nmi_window(vcpu)
+    svm.open_window(vcpu, masked=vcpu.nmi_masked)
+
+
+@kvm(SVM)
+def svm_get_nmi_mask_v4(vcpu: Vcpu) -> bool:
+    """Say whether an NMI is in service: V_NMI_MASK of the VMCB that runs, or KVM's own flag."""
+    if is_vnmi_enabled_v4(vcpu):
+        return bool(get_vnmi_vmcb(vcpu).int_ctl.v_nmi_blocking)
+    return vcpu.nmi_masked
 
 
 @kvm(SVM)
 def svm_set_nmi_mask_v4(vcpu: Vcpu, masked: bool) -> None:  # noqa: FBT001 - KVM's signature
     """Set the mask only in SMM: what user space restores is ignored where virtual NMIs are enabled."""
-    if not is_vnmi_enabled(vcpu):
+    if not is_vnmi_enabled_v4(vcpu):
         svm.svm_set_nmi_mask(vcpu, masked)
+    elif vcpu.in_smm and masked:
+        set_vnmi_mask(vcpu)
     elif vcpu.in_smm:
-        write_vnmi(vcpu, v_nmi_blocking=int(masked))
+        clear_vnmi_mask(vcpu)
 
 
 @kvm("x86.c")
 def get_vcpu_events_v4(vcpu: Vcpu) -> Events:
     """Report whether an NMI is pending in software; one in V_NMI is not seen."""
-    if vcpu.check_request(REQ_NMI):
-        vcpu.ops.process_nmi(vcpu)
+    vcpu.ops.process_nmi(vcpu)
     shadow = bool(vcpu.vmcb.int_state.interrupt_shadow)
     return Events(vcpu.nmi_injected, int(vcpu.nmi_pending != 0), vcpu.ops.get_nmi_mask(vcpu), shadow)
+
+
+@kvm("x86.c")
+def set_vcpu_events_v4(vcpu: Vcpu, events: Events) -> None:
+    """Take over what is pending as it is, as every kernel did before v6.4."""
+    vcpu.nmi_injected = events.injected
+    x86.take_as_it_is(vcpu, events)
+    x86.restore_mask(vcpu, events)
 
 
 PATCH_V4 = LEGACY.but(
@@ -139,8 +195,11 @@ PATCH_V4 = LEGACY.but(
     inject_nmi=svm_inject_nmi_v4,
     nmi_allowed=svm.allowed_unless(svm_nmi_blocked_v4),
     enable_nmi_window=svm_enable_nmi_window_v4,
+    get_nmi_mask=svm_get_nmi_mask_v4,
     set_nmi_mask=svm_set_nmi_mask_v4,
     get_vcpu_events=get_vcpu_events_v4,
+    set_vcpu_events=set_vcpu_events_v4,
+    init_vmcb=init_vmcb_v4,
     uses_vnmi=True,
 )
 
@@ -165,11 +224,21 @@ def svm_inject_nmi_rc(vcpu: Vcpu) -> None:
     vcpu.nmi_injections += 1
 
 
+@kvm(SVM)
+def svm_enable_nmi_window_rc(vcpu: Vcpu) -> None:
+    """Warn whenever a window is asked for with virtual NMIs, needed or not; then open it as ever."""
+    if is_vnmi_enabled(vcpu):
+        vcpu.warnings += 1
+    svm.open_window(vcpu, masked=vcpu.ops.get_nmi_mask(vcpu))
+
+
 VNMI_6_4_RC = VNMI.but(
     name="vnmi-6.4-rc",
-    follows="Linux v6.4-rc1 (fa4c027a7956), before b2ce89978889 and 72046d0a077a",
+    follows="Linux v6.4-rc1 (fa4c027a7956), before b2ce89978889, 389fbbec261b, 72046d0a077a and b4bd55646747",
     is_vnmi_pending=svm_is_vnmi_pending_rc,
     inject_nmi=svm_inject_nmi_rc,
+    enable_nmi_window=svm_enable_nmi_window_rc,
+    sev_es_nmi_complete=exits.sev_es_nmi_complete_before_6_6,
 )
 
 
@@ -234,16 +303,14 @@ def unmask_at_iret_exit(vcpu: Vcpu) -> None:
 @kvm(SVM)
 def skip_the_iret(vcpu: Vcpu) -> None:
     """Move RIP over the IRET as if it had been carried out."""
-    svm.iret_interception(vcpu)
+    exits.iret_interception(vcpu)
     vcpu.vmcb.rip = vcpu.vmcb.next_rip
 
 
 @kvm(SVM)
 def complete_and_forget(vcpu: Vcpu) -> None:
     """Unmask as always, but do not look at EXITINTINFO."""
-    if vcpu.awaiting_iret_completion and int(vcpu.vmcb.rip) != vcpu.nmi_iret_rip:
-        vcpu.awaiting_iret_completion = vcpu.nmi_masked = False
-        vcpu.make_request(REQ_EVENT)
+    svm.complete_iret(vcpu)
     requeue(vcpu, again=False)
 
 
@@ -262,7 +329,8 @@ def process_nmi_uncounted(vcpu: Vcpu) -> None:
 def init_vmcb_without_nmi_intercept(vcpu: Vcpu) -> None:
     """Enable virtual NMIs and forget the NMI intercept that they need."""
     svm.init_vmcb(vcpu)
-    vcpu.vmcb.intercept("nmi", on=False)
+    if vcpu.vmcb.int_ctl.v_nmi_enable:
+        vcpu.vmcb.intercept("nmi", on=False)
 
 
 def leave_clean(_vcpu: Vcpu) -> None:

@@ -26,7 +26,11 @@ KICK_VECTOR = 0xFD
 IOPM_PA = (1 << 32) + 0x10_0000
 CLEAN_ALL = 0xFFF
 INTERCEPTS = ("intr", "nmi", "smi", "init", "hlt", "ioio_prot", "shutdown", "vmrun", "vmmcall", "exc_1")
-DB = 1
+VC = 29
+SOFT_EXCEPTIONS = (3, 4)
+"""#BP and #OF: KVM injects them like INT n."""
+NESTED_EXIT = "NESTED_VMEXIT NMI"
+"""What user space is told where L2 ends."""
 
 
 # --- the VMCB --------------------------------------------------------------------------------------------------------
@@ -47,7 +51,7 @@ def init_vmcb(vcpu: Vcpu) -> None:
     else:
         for name in ("stgi", "clgi"):
             vcpu.vmcb.intercept(name)
-    if vcpu.ops.uses_vnmi and vcpu.features.has_vnmi:
+    if vcpu.ops.uses_vnmi and vcpu.features.has_vnmi and not vcpu.guest_mode:  # vmcb02 has no virtual NMIs of L1's
         vcpu.vmcb.update("int_ctl", v_nmi_enable=1)
 
 
@@ -64,7 +68,7 @@ def vmcb_mark_all_clean(vcpu: Vcpu) -> None:
 
 def is_vnmi_enabled(vcpu: Vcpu) -> bool:
     """Return whether virtual NMIs are KVM's to use now: not while a nested guest runs."""
-    return bool(vcpu.vmcb.int_ctl.v_nmi_enable) and not vcpu.features.guest_mode
+    return bool(vcpu.vmcb.int_ctl.v_nmi_enable) and not vcpu.guest_mode
 
 
 def write_vnmi(vcpu: Vcpu, **bits: int) -> None:
@@ -92,7 +96,7 @@ def svm_set_gif(vcpu: Vcpu, value: bool) -> None:  # noqa: FBT001 - KVM's signat
         return
     if vcpu.features.vgif:
         vcpu.vmcb.intercept("stgi", on=False)
-    if vcpu.nmi_pending or vcpu.smi_pending or vcpu.interrupt is not None:
+    if vcpu.nmi_pending or vcpu.smi_pending or vcpu.irr:
         vcpu.make_request(REQ_EVENT)
 
 
@@ -117,8 +121,8 @@ def svm_nmi_blocked(vcpu: Vcpu) -> bool:
     """Say whether the guest cannot take an NMI now: GIF, the mask, or a shadow."""
     if not gif_set(vcpu):
         return True
-    if vcpu.features.guest_mode and vcpu.features.exit_on_nmi:
-        return False
+    if vcpu.guest_mode and vcpu.features.exit_on_nmi:
+        return False  # not the guest, but its L1 will see it
     return vcpu.ops.get_nmi_mask(vcpu) or bool(vcpu.vmcb.int_state.interrupt_shadow)
 
 
@@ -128,11 +132,11 @@ def allowed_unless(blocked: Callable[[Vcpu], bool]) -> Callable[[Vcpu, bool], in
     @kvm(SVM)
     def svm_nmi_allowed(vcpu: Vcpu, for_injection: bool) -> int:  # noqa: FBT001 - KVM's signature
         """Answer 1: an NMI may be injected; 0: blocked; -EBUSY: not in this entry."""
-        if vcpu.features.nested_run_pending:
+        if vcpu.nested_run_pending:
             return EBUSY
         if blocked(vcpu):
             return 0
-        if for_injection and vcpu.features.guest_mode and vcpu.features.exit_on_nmi:
+        if for_injection and vcpu.guest_mode and vcpu.features.exit_on_nmi:
             return EBUSY
         return 1
 
@@ -144,23 +148,45 @@ svm_nmi_allowed = allowed_unless(svm_nmi_blocked)
 
 @kvm(SVM)
 def svm_interrupt_allowed(vcpu: Vcpu) -> int:
-    """Answer 1: an interrupt may be injected; 0: blocked."""
-    blocked = vcpu.vmcb.int_state.interrupt_shadow or not guest_rflags(vcpu) & IF
+    """Answer 1: an interrupt may be injected; 0: blocked; -EBUSY: not in this entry."""
+    if vcpu.nested_run_pending:
+        return EBUSY
+    blocked = vcpu.vmcb.int_state.interrupt_shadow or not vcpu.guest_rflags & IF
     return int(gif_set(vcpu) and not blocked)
 
 
 @kvm(SVM)
 def svm_smi_allowed(vcpu: Vcpu) -> int:
-    """Answer 1: SMM may be entered; 0: blocked."""
+    """Answer 1: SMM may be entered; 0: blocked; -EBUSY: not in this entry."""
+    if vcpu.nested_run_pending:
+        return EBUSY
     return int(gif_set(vcpu) and not vcpu.in_smm)
 
 
-def guest_rflags(vcpu: Vcpu) -> int:
-    """Return the guest's RFLAGS without the TF and RF that KVM borrowed (``svm_get_rflags``)."""
-    flags = int(vcpu.vmcb.rflags)
-    if vcpu.nmi_singlestep:
-        flags &= ~((TF | RF) & ~vcpu.nmi_singlestep_guest_rflags)
-    return flags
+# --- nested, as far as the NMI goes ----------------------------------------------------------------------------------
+
+
+@kvm("svm/nested.c")
+def svm_check_nested_events(vcpu: Vcpu) -> int | str:
+    """Leave L2 for an NMI that L1 intercepts; -EBUSY while L1's VMRUN or an event on its way comes first.
+
+    The guest of this lab is the L2, so the machine stops there: what L1 does then is not modelled.
+    """
+    if not vcpu.nmi_pending or svm_nmi_blocked(vcpu):
+        return 0
+    if vcpu.nested_run_pending or needs_reinjection(vcpu):
+        return EBUSY
+    if not vcpu.features.exit_on_nmi:
+        return 0
+    vcpu.guest_mode = False
+    svm_set_gif(vcpu, False)  # noqa: FBT003 - KVM's signature
+    return NESTED_EXIT
+
+
+def needs_reinjection(vcpu: Vcpu) -> bool:
+    """Say whether an event is on its way whose delivery is not confirmed (``kvm_event_needs_reinjection``)."""
+    exception = vcpu.exception is not None and vcpu.exception[0] == "injected"
+    return exception or vcpu.nmi_injected or vcpu.interrupt_injected is not None
 
 
 # --- injecting -------------------------------------------------------------------------------------------------------
@@ -183,15 +209,38 @@ def svm_inject_exception(vcpu: Vcpu) -> None:
     """Write the queued exception to EVENTINJ."""
     assert vcpu.exception is not None
     _how, vector, error = vcpu.exception
+    if vector in SOFT_EXCEPTIONS:
+        svm_update_soft_interrupt_rip(vcpu)
     vcpu.vmcb.event_inj = event_word(EXCEPTION, vector, error)
 
 
 @kvm(SVM)
-def svm_inject_irq(vcpu: Vcpu, *, reinjected: bool) -> None:
-    """Write the interrupt to EVENTINJ."""
-    del reinjected
+def svm_inject_irq(vcpu: Vcpu) -> None:
+    """Write the interrupt to EVENTINJ; an INT n as what it is, so that the guest goes on behind it."""
     assert vcpu.interrupt_injected is not None
-    vcpu.vmcb.event_inj = event_word(INTR, vcpu.interrupt_injected)
+    if vcpu.interrupt_soft:
+        svm_update_soft_interrupt_rip(vcpu)
+    vcpu.vmcb.event_inj = event_word(SOFT if vcpu.interrupt_soft else INTR, vcpu.interrupt_injected)
+
+
+@kvm(SVM)
+def svm_update_soft_interrupt_rip(vcpu: Vcpu) -> None:
+    """Say where the guest goes on after INT n or INT3: in next_rip, or in RIP for a processor that ignores next_rip."""
+    old = int(vcpu.vmcb.rip)
+    after = emulate.next_rip(vcpu)
+    vcpu.soft_int_injected, vcpu.soft_int_old_rip, vcpu.soft_int_next_rip = True, old, after
+    if vcpu.cpu.switches.injected_soft_uses_nrip:
+        vcpu.vmcb.next_rip = after
+    else:
+        vcpu.vmcb.rip = after
+        svm_set_interrupt_shadow(vcpu, False)  # noqa: FBT003 - KVM's signature
+
+
+@kvm(SVM)
+def svm_complete_soft_interrupt(vcpu: Vcpu) -> None:
+    """Move RIP back onto an INT n or INT3 whose delivery was interrupted again."""
+    if not vcpu.cpu.switches.injected_soft_uses_nrip and int(vcpu.vmcb.rip) == vcpu.soft_int_next_rip:
+        vcpu.vmcb.rip = vcpu.soft_int_old_rip
 
 
 @kvm(SVM)
@@ -251,17 +300,22 @@ def svm_set_vnmi_pending(vcpu: Vcpu) -> bool:
 @kvm(SVM)
 def svm_enable_nmi_window(vcpu: Vcpu) -> None:
     """Arrange an exit for the moment an NMI may be injected: the IRET, the STGI, or one instruction from now."""
-    if vcpu.ops.get_nmi_mask(vcpu) and not vcpu.awaiting_iret_completion:
-        if is_vnmi_enabled(vcpu):
-            vcpu.warnings += 1  # nothing exits when the processor clears V_NMI_MASK; KVM warns once
+    masked = vcpu.ops.get_nmi_mask(vcpu)
+    if masked and is_vnmi_enabled(vcpu):
+        vcpu.warnings += 1  # nothing exits when the processor clears V_NMI_MASK; KVM warns once (b4bd55646747)
+    open_window(vcpu, masked=masked)
+
+
+def open_window(vcpu: Vcpu, *, masked: bool) -> None:
+    """Do what ``svm_enable_nmi_window`` does: wait for the IRET, for the STGI, or for one instruction."""
+    if masked and not vcpu.awaiting_iret_completion:
         return  # the IRET intercept will exit
     if vcpu.features.sev_es_guest:
-        return
+        return  # its flags cannot be written; it says NMI_COMPLETE
     if not gif_set(vcpu):
-        if vcpu.features.vgif:
-            vcpu.vmcb.intercept("stgi")
-        return  # STGI exits
-    vcpu.nmi_singlestep_guest_rflags = guest_rflags(vcpu)
+        intercept_stgi(vcpu)
+        return
+    vcpu.nmi_singlestep_guest_rflags = vcpu.guest_rflags
     vcpu.nmi_singlestep = True
     vcpu.vmcb.rflags |= TF | RF
 
@@ -273,12 +327,26 @@ def disable_nmi_singlestep(vcpu: Vcpu) -> None:
     vcpu.vmcb.rflags &= ~((TF | RF) & ~vcpu.nmi_singlestep_guest_rflags)
 
 
+def intercept_stgi(vcpu: Vcpu) -> None:
+    """See to it that STGI exits: without virtual GIF it does anyhow."""
+    if vcpu.features.vgif:
+        vcpu.vmcb.intercept("stgi")
+
+
+@kvm(SVM)
+def svm_enable_smi_window(vcpu: Vcpu) -> None:
+    """Ask for an exit when GIF opens; in SMM the RSM exits."""
+    if not gif_set(vcpu):
+        intercept_stgi(vcpu)
+
+
 @kvm(SVM)
 def svm_enable_irq_window(vcpu: Vcpu) -> None:
-    """Ask for an exit when the guest can take an interrupt: a dummy virtual interrupt, intercepted."""
-    if not gif_set(vcpu):
-        if vcpu.features.vgif:
-            vcpu.vmcb.intercept("stgi")
+    """Ask for an exit when the guest can take an interrupt: a dummy virtual interrupt, intercepted.
+
+    It waits for virtual GIF by itself. Without virtual GIF the STGI exits, and this is asked again.
+    """
+    if not gif_set(vcpu) and not vcpu.features.vgif:
         return
     vcpu.vmcb.update("int_ctl", v_irq=1, v_intr_prio=0xF)
     vcpu.vmcb.intercept("vintr")
@@ -293,7 +361,6 @@ def svm_vcpu_run(vcpu: Vcpu) -> None:
     if vcpu.nmi_singlestep and vcpu.vmcb.event_inj.valid:
         disable_nmi_singlestep(vcpu)  # or the event would push the borrowed TF
         vcpu.immediate_exit = True
-        vcpu.make_request(REQ_EVENT)
     if vcpu.immediate_exit:
         vcpu.cpu.arrive_intr(KICK_VECTOR)
     vcpu.cpu.tr_base = int(vcpu.vmcb.tr_base)
@@ -305,27 +372,38 @@ def svm_vcpu_run(vcpu: Vcpu) -> None:
 @kvm(SVM)
 def svm_complete_interrupts(vcpu: Vcpu) -> None:
     """Unmask if the IRET is over, drop what was delivered, queue again what EXITINTINFO says was not."""
-    if vcpu.awaiting_iret_completion and int(vcpu.vmcb.rip) != vcpu.nmi_iret_rip:
+    complete_iret(vcpu)
+    requeue(vcpu)
+
+
+def complete_iret(vcpu: Vcpu) -> None:
+    """Unmask once RIP has left the IRET that exited; RIP of an SEV-ES guest cannot be read, so at any exit."""
+    left = vcpu.features.sev_es_guest or int(vcpu.vmcb.rip) != vcpu.nmi_iret_rip
+    if vcpu.awaiting_iret_completion and left:
         vcpu.awaiting_iret_completion = False
         vcpu.nmi_masked = False
         vcpu.make_request(REQ_EVENT)
-    requeue(vcpu)
 
 
 def requeue(vcpu: Vcpu, *, again: bool = True) -> None:
     """Drop the queues and, if ``again``, queue the event that EXITINTINFO says was not delivered."""
+    l1_to_l2, soft_int_injected = vcpu.nmi_l1_to_l2, vcpu.soft_int_injected
     vcpu.nmi_injected, vcpu.exception, vcpu.interrupt_injected = False, None, None
+    vcpu.nmi_l1_to_l2 = vcpu.soft_int_injected = vcpu.interrupt_soft = False
     event = vcpu.vmcb.exit_int_info
     if not event.valid or not again:
         return
     vcpu.make_request(REQ_EVENT)
     kind, vector = kind_of(event), vector_of(event)
+    soft = kind == SOFT or (kind == EXCEPTION and vector in SOFT_EXCEPTIONS)
+    if soft and soft_int_injected:
+        svm_complete_soft_interrupt(vcpu)
     if kind == NMI:
-        vcpu.nmi_injected = True
-    elif kind == EXCEPTION:
+        vcpu.nmi_injected, vcpu.nmi_l1_to_l2 = True, l1_to_l2
+    elif kind == EXCEPTION and vector != VC:
         vcpu.exception = ("injected", vector, event.error_code if event.ev else None)
     elif kind in (INTR, SOFT):
-        vcpu.interrupt_injected = vector
+        vcpu.interrupt_injected, vcpu.interrupt_soft = vector, soft
 
 
 @kvm(SVM)
@@ -334,122 +412,3 @@ def svm_cancel_injection(vcpu: Vcpu) -> None:
     vcpu.vmcb.store("exit_int_info", int(vcpu.vmcb.event_inj))
     vcpu.vmcb.event_inj = 0
     vcpu.ops.complete_interrupts(vcpu)
-
-
-# --- exit handlers ---------------------------------------------------------------------------------------------------
-
-
-@kvm(SVM)
-def iret_interception(vcpu: Vcpu) -> None:
-    """Note that the guest is about to execute IRET: the mask stays until RIP has moved."""
-    vcpu.nmi_window_exits += 1
-    vcpu.awaiting_iret_completion = True
-    if not vcpu.features.sev_es_guest:
-        svm_clr_iret_intercept(vcpu)
-        vcpu.nmi_iret_rip = int(vcpu.vmcb.rip)
-    vcpu.make_request(REQ_EVENT)
-
-
-@kvm(SVM)
-def db_interception(vcpu: Vcpu) -> None:
-    """End a borrowed single step; a #DB that is the guest's own goes to the guest."""
-    if not vcpu.nmi_singlestep:
-        vcpu.exception = ("pending", DB, None)
-        vcpu.make_request(REQ_EVENT)
-        return
-    disable_nmi_singlestep(vcpu)
-    vcpu.make_request(REQ_EVENT)
-
-
-@kvm("svm/nested.c")
-def stgi_interception(vcpu: Vcpu) -> None:
-    """Carry out the guest's STGI."""
-    svm_skip_emulated_instruction(vcpu, 3)
-    svm_set_gif(vcpu, True)  # noqa: FBT003 - KVM's signature
-
-
-@kvm("svm/nested.c")
-def clgi_interception(vcpu: Vcpu) -> None:
-    """Carry out the guest's CLGI."""
-    svm_skip_emulated_instruction(vcpu, 3)
-    svm_set_gif(vcpu, False)  # noqa: FBT003 - KVM's signature
-
-
-@kvm(SVM)
-def interrupt_window_interception(vcpu: Vcpu) -> None:
-    """End the interrupt window."""
-    vcpu.vmcb.update("int_ctl", v_irq=0, v_intr_prio=0)
-    vcpu.vmcb.intercept("vintr", on=False)
-    vcpu.make_request(REQ_EVENT)
-
-
-@kvm("x86.c")
-def kvm_emulate_halt(vcpu: Vcpu) -> str:
-    """Move over HLT; without an in-kernel interrupt controller user space is told."""
-    svm_skip_emulated_instruction(vcpu, 1)
-    vcpu.halted = True
-    return "HLT"
-
-
-@kvm("x86.c")
-def kvm_fast_pio(vcpu: Vcpu) -> str:
-    """Move over an OUT and tell user space of it."""
-    port = int(vcpu.vmcb.exit_info_1) >> 16
-    svm_skip_emulated_instruction(vcpu, 2)
-    return f"OUT {port:#x}"
-
-
-@kvm("x86.c")
-def kvm_emulate_hypercall(vcpu: Vcpu) -> str:
-    """Move over VMMCALL; the guests of this lab use it to stop, so user space is told."""
-    svm_skip_emulated_instruction(vcpu, 3)
-    return "VMMCALL"
-
-
-@kvm("mmu/mmu.c")
-def npf_interception(vcpu: Vcpu) -> None:
-    """Map the page that was not present and let the guest go on; carry out an access to the local APIC."""
-    page = int(vcpu.vmcb.exit_info_2) >> 12
-    if page == apic.BASE >> 12:
-        emulate.x86_emulate_instruction(vcpu)
-    else:
-        vcpu.cpu.set_absent(vcpu.cpu.absent - {page})
-
-
-@kvm(SVM)
-def nop_on_interception(vcpu: Vcpu) -> None:
-    """Do nothing: the host took the interrupt or NMI when it enabled them again."""
-    del vcpu
-
-
-HANDLERS: dict[int, str | Callable[[Vcpu], str | None]] = {
-    0x41: "db_interception",
-    0x60: nop_on_interception,
-    0x61: nop_on_interception,
-    0x62: nop_on_interception,
-    0x64: interrupt_window_interception,
-    0x74: "iret_interception",
-    0x78: kvm_emulate_halt,
-    0x7B: kvm_fast_pio,
-    0x81: kvm_emulate_hypercall,
-    0x84: "stgi_interception",
-    0x85: clgi_interception,
-    hardware.NPF: npf_interception,
-}
-"""What handles an exit: a function, or the name of a seam of the policy."""
-ENDS = {hardware.SHUTDOWN: "SHUTDOWN", hardware.INVALID: "FAIL_ENTRY", 0x63: "INIT"}
-
-
-@kvm(SVM)
-def svm_handle_exit(vcpu: Vcpu) -> str | None:
-    """Call the handler of the exit code; return what user space must see, if anything."""
-    code = int(vcpu.vmcb.exit_code)
-    vcpu.exits = (*vcpu.exits, code)
-    if code in ENDS:
-        return ENDS[code]
-    handler = HANDLERS.get(code)
-    if handler is None:
-        return f"UNKNOWN {hardware.exit_name(code)}"
-    function = getattr(vcpu.ops, handler) if isinstance(handler, str) else handler
-    said = function(vcpu)
-    return said if isinstance(said, str) else None

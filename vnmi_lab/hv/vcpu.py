@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from vnmi_lab.hv.calls import rule_of
+from vnmi_lab.hw.delivery import RF, TF
 from vnmi_lab.hw.events import Changed, KvmCalled
 from vnmi_lab.hw.vmcb import Vmcb, diff
 
@@ -27,18 +28,30 @@ STATE = (
     "nmi_singlestep",
     "nmi_singlestep_guest_rflags",
     "exception",
-    "interrupt",
+    "irr",
     "interrupt_injected",
+    "interrupt_soft",
+    "soft_int_injected",
+    "soft_int_old_rip",
+    "soft_int_next_rip",
     "smi_pending",
     "in_smm",
     "smm_inside_nmi",
+    "smm_saved",
     "requests",
     "immediate_exit",
+    "signal",
     "halted",
     "soft_gif",
-    "window_gif",
+    "guest_mode",
+    "nested_run_pending",
     "nmi_l1_to_l2",
 )
+KEPT = (
+    "irr", "exception", "interrupt_injected", "interrupt_soft", "smi_pending", "in_smm", "smm_inside_nmi", "smm_saved",
+    "halted", "soft_gif", "guest_mode",
+)  # fmt: skip
+"""What a migration carries beside registers, memory and the NMI events: vCPU events, LAPIC, MP and nested state."""
 _state = attrgetter(*STATE)
 COUNTED = ("nmi_injections", "nmi_window_exits", "kicks", "dropped", "host_nmi", "warnings")
 _counted = attrgetter(*COUNTED)
@@ -49,7 +62,9 @@ class Features:
     """What the processor reports and what the module's parameters allow.
 
     ``vnmi_cpuid``: CPUID 8000_000A EDX[25]; ``vnmi``, ``vgif``: parameters of kvm_amd; ``boolean_pending``: kernels up
-    to 6.3 report a pending NMI as yes or no. The last four are annotated branches a lab can set, not machinery.
+    to 6.3 report a pending NMI as yes or no, and take a number that is set as it is. The last four are annotated
+    branches a lab can set, not machinery: the guest is an L2 (``guest_mode``) whose L1 intercepts NMIs
+    (``exit_on_nmi``), whose first entry is L1's VMRUN (``nested_run_pending``), or it is an SEV-ES guest.
     """
 
     vnmi_cpuid: bool = True
@@ -70,8 +85,9 @@ class Features:
 class Vcpu:
     """One vCPU. The names of fields are KVM's; ``vmcb`` is vmcb01, ``cpu`` the processor that runs it.
 
-    ``requests`` holds KVM_REQ_* bits, ``exception`` an exception as (how, vector, error code) with how "pending" or
-    "injected", ``interrupt`` a vector that waits and ``interrupt_injected`` one whose delivery is not confirmed.
+    ``requests`` holds KVM_REQ_* bits; ``exception`` is (how, vector, error code) with how "pending" or "injected";
+    ``irr`` has a bit for each interrupt that waits in the local APIC; ``interrupt_injected`` is a vector whose delivery
+    is not confirmed, ``interrupt_soft`` says that it is an INT n. ``signal``: one waits for the vCPU's thread.
     """
 
     __slots__ = (*STATE, *COUNTED, "cpu", "exits", "features", "ops", "path", "seen", "vmcb")
@@ -85,16 +101,23 @@ class Vcpu:
     nmi_singlestep: bool
     nmi_singlestep_guest_rflags: int
     exception: tuple[str, int, int | None] | None
-    interrupt: int | None
+    irr: int
     interrupt_injected: int | None
+    interrupt_soft: bool
+    soft_int_injected: bool
+    soft_int_old_rip: int
+    soft_int_next_rip: int
     smi_pending: bool
     in_smm: bool
     smm_inside_nmi: bool
+    smm_saved: tuple[int, ...] | None
     requests: int
     immediate_exit: bool
+    signal: bool
     halted: bool
     soft_gif: bool
-    window_gif: bool
+    guest_mode: bool
+    nested_run_pending: bool
     nmi_l1_to_l2: bool
     nmi_injections: int
     nmi_window_exits: int
@@ -106,20 +129,12 @@ class Vcpu:
     def __init__(self, cpu: Cpu, pa: int, ops: NmiOps, features: Features) -> None:
         self.cpu, self.ops, self.features = cpu, ops, features
         self.vmcb = Vmcb(cpu.memory, pa)
-        for name in (*STATE, *COUNTED):
+        for name in COUNTED:
             setattr(self, name, 0)
-        for name in (
-            "nmi_injected",
-            "nmi_masked",
-            "awaiting_iret_completion",
-            "nmi_singlestep",
-            "smi_pending",
-            "in_smm",
-        ):
-            setattr(self, name, False)
-        self.smm_inside_nmi = self.immediate_exit = self.halted = self.window_gif = self.nmi_l1_to_l2 = False
-        self.exception = self.interrupt = self.interrupt_injected = None
+        for name in STATE:
+            setattr(self, name, initial(name))
         self.soft_gif = True
+        self.guest_mode, self.nested_run_pending = features.guest_mode, features.nested_run_pending
         self.exits: tuple[int, ...] = ()
         self.path: list[str] = []
         self.seen: tuple[Any, bytes] | None = None
@@ -143,14 +158,27 @@ class Vcpu:
         self.exits = counted[-1]
 
     def forget(self) -> None:
-        """Become the vCPU of another machine that got registers and memory, and nothing else about NMIs."""
+        """Become the vCPU of another machine, which got all but the NMI events: those come with KVM_SET_VCPU_EVENTS.
+
+        RFLAGS are what KVM_GET_REGS reported, so a borrowed TF or RF does not travel.
+        """
+        if self.nmi_singlestep:
+            self.vmcb.rflags = self.guest_rflags
         for name in STATE:
-            value = getattr(self, name)
-            setattr(self, name, None if name in ("exception", "interrupt", "interrupt_injected") else type(value)(0))
-        self.soft_gif = True
-        self.vmcb.update("int_ctl", v_nmi_pending=0, v_nmi_blocking=0)
-        self.vmcb.intercept("iret", on=False)
+            if name not in KEPT:
+                setattr(self, name, initial(name))
+        self.vmcb.update("int_ctl", v_nmi_pending=0, v_nmi_blocking=0, v_irq=0, v_intr_prio=0)
+        for name in ("iret", "vintr", *(("stgi",) if self.features.vgif else ())):
+            self.vmcb.intercept(name, on=False)
         self.vmcb.event_inj = 0
+
+    @property
+    def guest_rflags(self) -> int:
+        """The guest's RFLAGS, without the TF and RF that KVM borrowed (``svm_get_rflags``)."""
+        flags = int(self.vmcb.rflags)
+        if self.nmi_singlestep:
+            flags &= ~((TF | RF) & ~self.nmi_singlestep_guest_rflags)
+        return flags
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -194,6 +222,12 @@ class Vcpu:
                 field = change.field if "." in change.field else f"vmcb.{change.field}"
                 self.cpu.emit(Changed(rule, field, change.old, change.new))
         self.seen = now
+
+
+def initial(name: str) -> object:
+    """Return what a field of ``STATE`` is in a vCPU that has just been made."""
+    kind = str(Vcpu.__annotations__[name])
+    return None if "None" in kind else False if kind == "bool" else 0
 
 
 def as_int(value: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vnmi_lab.hv import svm
+from vnmi_lab.hv import exits, smm, svm
 from vnmi_lab.hv.calls import kvm
 from vnmi_lab.hv.ops import EBUSY, Events
 from vnmi_lab.hv.vcpu import REQ_EVENT, REQ_NMI, REQ_SMI
@@ -55,47 +55,61 @@ def kvm_get_nr_pending_nmis(vcpu: Vcpu) -> int:
 
 
 @kvm(X86)
-def kvm_check_and_inject_events(vcpu: Vcpu) -> None:
-    """Inject at most one event into this entry: what was interrupted first, then SMI, NMI, IRQ."""
+def kvm_check_and_inject_events(vcpu: Vcpu) -> str | None:
+    """Inject at most one event into this entry: what was interrupted first, then SMI, NMI, IRQ.
+
+    Returns what user space must see: only that L2 ended, which is where this model ends.
+    """
     vcpu.immediate_exit = False
-    can_inject = reinject(vcpu)
-    if can_inject and vcpu.exception is not None and vcpu.exception[0] == "pending":
+    done: int | str = svm.svm_check_nested_events(vcpu) if vcpu.guest_mode else 0
+    if isinstance(done, str):
+        return done
+    if done != EBUSY:
+        done = inject(vcpu)
+    vcpu.immediate_exit = done == EBUSY
+    return None
+
+
+def inject(vcpu: Vcpu) -> int:
+    """Put back what was interrupted, or offer the entry to an exception, SMI, NMI and IRQ; -EBUSY when one must wait.
+
+    An exception that is pending goes even before an event that was interrupted: it is a consequence of it.
+    """
+    reinject(vcpu)
+    can_inject = not svm.needs_reinjection(vcpu)
+    if vcpu.exception is not None and vcpu.exception[0] == "pending":
         vcpu.exception = ("injected", *vcpu.exception[1:])
         svm.svm_inject_exception(vcpu)
         can_inject = False
     for offer in (offer_smi, offer_nmi, offer_irq):
         done = offer(vcpu, can_inject=can_inject)
         if done == EBUSY:
-            vcpu.immediate_exit = True
-            return
+            return done
         can_inject = can_inject and not done
+    return 0
 
 
-def reinject(vcpu: Vcpu) -> bool:
-    """Put back an event whose delivery was interrupted; False when there was one, so nothing else fits."""
+def reinject(vcpu: Vcpu) -> None:
+    """Put back an event whose delivery was interrupted."""
     if vcpu.exception is not None:
         if vcpu.exception[0] == "injected":
             svm.svm_inject_exception(vcpu)
-            return False
-        return not (vcpu.nmi_injected or vcpu.interrupt_injected is not None)
-    if vcpu.nmi_injected:
+    elif vcpu.nmi_injected:
         vcpu.ops.inject_nmi(vcpu)
-        return False
-    if vcpu.interrupt_injected is not None:
-        svm.svm_inject_irq(vcpu, reinjected=True)
-        return False
-    return True
+    elif vcpu.interrupt_injected is not None:
+        svm.svm_inject_irq(vcpu)
 
 
 def offer_smi(vcpu: Vcpu, *, can_inject: bool) -> int:
-    """Enter SMM if an SMI waits and may; return whether it did, or -EBUSY."""
+    """Enter SMM if an SMI waits and may, else ask for a window; return whether it did, or -EBUSY."""
     if not vcpu.smi_pending:
         return 0
     allowed = svm.svm_smi_allowed(vcpu) if can_inject else EBUSY
     if allowed > 0:
         vcpu.smi_pending = False
-        enter_smm(vcpu)
-        return 0  # SMM is entered in software; the entry can still carry an event
+        smm.enter_smm(vcpu)
+    elif allowed == 0:
+        svm.svm_enable_smi_window(vcpu)
     return allowed
 
 
@@ -116,42 +130,28 @@ def offer_nmi(vcpu: Vcpu, *, can_inject: bool) -> int:
 
 
 def offer_irq(vcpu: Vcpu, *, can_inject: bool) -> int:
-    """Inject an interrupt if one waits and may, else ask for a window; return whether it did, or -EBUSY."""
-    if vcpu.interrupt is None:
+    """Inject an interrupt if one waits and may; ask for a window if one still waits; return whether it did, or -EBUSY.
+
+    The highest vector of the local APIC goes first; there is no in-service register and no EOI.
+    """
+    if not vcpu.irr:
         return 0
     allowed = svm.svm_interrupt_allowed(vcpu) if can_inject else EBUSY
     if allowed < 0:
         return allowed
     if allowed:
-        vcpu.interrupt_injected, vcpu.interrupt = vcpu.interrupt, None
-        svm.svm_inject_irq(vcpu, reinjected=False)
-    else:
+        vector = vcpu.irr.bit_length() - 1
+        vcpu.irr ^= 1 << vector
+        vcpu.interrupt_injected, vcpu.interrupt_soft = vector, False
+        svm.svm_inject_irq(vcpu)
+    if vcpu.irr:
         svm.svm_enable_irq_window(vcpu)
     return allowed
 
 
-@kvm("smm.c")
-def enter_smm(vcpu: Vcpu) -> None:
-    """Enter SMM: NMIs are masked there; remember whether they were masked before."""
-    vcpu.in_smm = True
-    if vcpu.ops.get_nmi_mask(vcpu):
-        vcpu.smm_inside_nmi = True
-    else:
-        vcpu.ops.set_nmi_mask(vcpu, True)  # noqa: FBT003 - masked, as in KVM
-
-
-@kvm("smm.c")
-def leave_smm(vcpu: Vcpu) -> None:
-    """Leave SMM: NMIs are unmasked unless they were masked before it."""
-    if not vcpu.smm_inside_nmi:
-        vcpu.ops.set_nmi_mask(vcpu, False)  # noqa: FBT003 - masked, as in KVM
-    vcpu.in_smm = vcpu.smm_inside_nmi = False
-    vcpu.make_request(REQ_EVENT)
-
-
 @kvm(X86)
-def vcpu_enter_guest(vcpu: Vcpu) -> None:
-    """Do what was requested, inject what may be, and enter the guest."""
+def vcpu_enter_guest(vcpu: Vcpu) -> str | None:
+    """Do what was requested, inject what may be, and enter the guest; return what user space must see instead."""
     if vcpu.check_request(REQ_SMI):
         vcpu.smi_pending = True
         vcpu.make_request(REQ_EVENT)
@@ -159,27 +159,43 @@ def vcpu_enter_guest(vcpu: Vcpu) -> None:
         vcpu.ops.process_nmi(vcpu)
     vcpu.immediate_exit = False
     if vcpu.check_request(REQ_EVENT):
-        kvm_check_and_inject_events(vcpu)
+        said = kvm_check_and_inject_events(vcpu)
+        if said is not None:
+            return said
     if vcpu.immediate_exit:
         vcpu.make_request(REQ_EVENT)
+    if vcpu.signal:
+        svm.svm_cancel_injection(vcpu)
+        return kvm_vcpu_exit_request(vcpu)
     svm.svm_vcpu_run(vcpu)
+    return None
+
+
+@kvm(X86)
+def kvm_vcpu_exit_request(vcpu: Vcpu) -> str:
+    """Call off the entry for a signal to the vCPU's thread: KVM_RUN returns with KVM_EXIT_INTR."""
+    vcpu.signal = False
+    return "INTR"
 
 
 @kvm(X86)
 def after_exit(vcpu: Vcpu) -> str | None:
     """Complete what was injected, then handle the exit; return what user space must see, if anything."""
+    vcpu.nested_run_pending = False  # the VMRUN that L1 asked for has happened
     vcpu.ops.complete_interrupts(vcpu)
-    return svm.svm_handle_exit(vcpu)
+    return exits.svm_handle_exit(vcpu)
 
 
 @kvm(X86)
 def kvm_vcpu_has_events(vcpu: Vcpu) -> bool:
-    """Say whether a halted vCPU should run again."""
-    if vcpu.requests & (REQ_NMI | REQ_SMI) or vcpu.smi_pending:
+    """Say whether a halted vCPU should run again: it looks at ``nmi_pending``, not at V_NMI."""
+    if vcpu.exception is not None or vcpu.requests & (REQ_NMI | REQ_SMI):
         return True
     if vcpu.nmi_pending and vcpu.ops.nmi_allowed(vcpu, False):  # noqa: FBT003 - for_injection, as in KVM
         return True
-    return vcpu.interrupt is not None and svm.svm_interrupt_allowed(vcpu) > 0
+    if vcpu.smi_pending and svm.svm_smi_allowed(vcpu):
+        return True
+    return bool(vcpu.irr) and svm.svm_interrupt_allowed(vcpu) > 0
 
 
 # --- user space ------------------------------------------------------------------------------------------------------
@@ -187,9 +203,8 @@ def kvm_vcpu_has_events(vcpu: Vcpu) -> bool:
 
 @kvm(X86)
 def get_vcpu_events(vcpu: Vcpu) -> Events:
-    """Report the state of NMIs; queued ones are accepted first."""
-    if vcpu.check_request(REQ_NMI):
-        vcpu.ops.process_nmi(vcpu)
+    """Report the state of NMIs; queued ones are accepted first, and KVM_REQ_NMI stays up."""
+    vcpu.ops.process_nmi(vcpu)
     pending = kvm_get_nr_pending_nmis(vcpu)
     return _events(vcpu, min(pending, 1) if vcpu.features.boolean_pending else pending)
 
@@ -202,11 +217,24 @@ def _events(vcpu: Vcpu, pending: int) -> Events:
 def set_vcpu_events(vcpu: Vcpu, events: Events) -> None:
     """Take over the state of NMIs; those pending are queued and accepted as if they had just arrived."""
     vcpu.nmi_injected = events.injected
-    if events.pending is not None:
+    if vcpu.features.boolean_pending:
+        take_as_it_is(vcpu, events)
+    elif events.pending is not None:
         vcpu.nmi_pending = 0
         vcpu.nmi_queued = events.pending
         if events.pending:
             vcpu.make_request(REQ_NMI)
+    restore_mask(vcpu, events)
+
+
+def take_as_it_is(vcpu: Vcpu, events: Events) -> None:
+    """Set what is pending without looking at a limit, as kernels up to v6.3 did."""
+    if events.pending is not None:
+        vcpu.nmi_pending = events.pending
+
+
+def restore_mask(vcpu: Vcpu, events: Events) -> None:
+    """Do the rest of KVM_SET_VCPU_EVENTS: the mask and the shadow."""
     vcpu.ops.set_nmi_mask(vcpu, events.masked)
     svm.svm_set_interrupt_shadow(vcpu, events.shadow)
     vcpu.make_request(REQ_EVENT)
