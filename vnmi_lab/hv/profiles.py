@@ -78,10 +78,17 @@ def unmasked(_vcpu: Vcpu, _masked: bool) -> None:  # noqa: FBT001 - KVM's signat
     """Keep no mask."""
 
 
+@kvm(SVM)
+def look_again(vcpu: Vcpu) -> None:
+    """Look again after the next exit, whatever it is."""
+    vcpu.make_request(REQ_EVENT)
+
+
 BLIND = LEGACY.but(
     name="blind",
     follows="nobody: injection without looking (APM 15.20: it blocks nothing)",
     inject_nmi=inject_and_forget,
+    enable_nmi_window=look_again,
     get_nmi_mask=no,
     set_nmi_mask=unmasked,
 )
@@ -338,7 +345,12 @@ def leave_clean(_vcpu: Vcpu) -> None:
 
 
 MUTANTS: tuple[NmiOps, ...] = (
-    LEGACY.but(name="m1", follows="inject by EVENTINJ, never track IRET", inject_nmi=inject_and_forget),
+    LEGACY.but(
+        name="m1",
+        follows="inject by EVENTINJ, never track IRET",
+        inject_nmi=inject_and_forget,
+        enable_nmi_window=look_again,
+    ),
     LEGACY.but(name="m2", follows="unmask when IRET exits", iret_interception=unmask_at_iret_exit),
     XEN_LIKE.but(name="m3", follows="unmask at the IRET exit with a borrowed shadow"),
     LEGACY.but(name="m4", follows="advance RIP at the IRET exit", iret_interception=skip_the_iret),
