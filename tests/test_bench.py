@@ -13,7 +13,14 @@ from vnmi_lab.machine import BareMetal
 def test_figures_are_positive_and_a_target_has_a_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {"ROUNDS": 1, "STEPS": 4000, "FOREIGN_STEPS": 500, "HISTORY": 6000}.items():
+    for name, value in {
+        "ROUNDS": 1,
+        "STEPS": 4000,
+        "FOREIGN_STEPS": 500,
+        "HISTORY": 6000,
+        "MOST_NMIS": 1,
+        "ARRIVALS": 5000,
+    }.items():
         monkeypatch.setattr(bench, name, value)
     assert bench.main(as_json=True) == 0
     figures = json.loads(capsys.readouterr().out)["figures"]

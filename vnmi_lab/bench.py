@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ROUNDS = 5
 STEPS, FOREIGN_STEPS = 400_000, 40_000
 HISTORY = 100_000
+MOST_NMIS, ARRIVALS = 5, 1_000_000
 GUESTS = {
     "nop/loop guest": Guest.of(
         "again: mov ecx, 1000\ntop: nop\n nop\n nop\n nop\n add rax, rcx\n loop top\n jmp again", tail="hlt"
@@ -79,6 +80,8 @@ def measure() -> Iterator[Figure]:
     yield from _snapshots()
     yield from _imports()
     yield from _conformance()
+    yield from _judge()
+    yield from _sweep()
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -196,6 +199,43 @@ def _python(code: str) -> None:
     """Run code in a fresh interpreter that may keep compiled bytecode, as an installed one does."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)  # noqa: S603 - our own code
+
+
+def _judge() -> Iterator[Figure]:
+    """Measure the judge: each wrong policy to its shortest counterexample, the right ones to a full verdict, growth."""
+    from vnmi_lab.explore import Search, explore
+    from vnmi_lab.hv.profiles import POLICIES, VNMI
+    from vnmi_lab.judge import ACQUITTED, EXPOSED
+
+    times = {name: case.verdict(POLICIES[name]).seconds for name, case in EXPOSED.items()}
+    slowest = max(times, key=lambda name: times[name])
+    worst = times[slowest]
+    yield Figure(f"slowest counterexample ({slowest})", worst, "s", "under 0.3 s", worst < 0.3)  # noqa: PLR2004 - the target
+    for name in ACQUITTED:
+        seconds = explore(ACQUITTED[name][0].search(POLICIES[name])).seconds
+        yield Figure(f"verdict on {name}, 3 NMIs", seconds, "s", "under 3 s", seconds < 3)  # noqa: PLR2004 - the target
+        everything = sum(case.verdict(POLICIES[name]).seconds for case in ACQUITTED[name])
+        yield Figure(f"all {len(ACQUITTED[name])} searches on {name}", everything, "s")
+    for nmis in range(1, MOST_NMIS + 1):
+        tracemalloc.start()
+        verdict = explore(Search(VNMI, nmis=nmis))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        yield Figure(f"vnmi, {nmis} NMIs: states", verdict.states, "states")
+        yield Figure(f"vnmi, {nmis} NMIs: memory for each state", peak / verdict.states / 1024, "KiB")
+    verdict = explore(Search(VNMI))
+    yield Figure("states visited", verdict.states / verdict.seconds, "states/s")
+
+
+def _sweep() -> Iterator[Figure]:
+    if find_spec("numpy") is None:
+        return
+    from vnmi_lab import sweep
+    from vnmi_lab.hv.profiles import LEGACY
+
+    table = sweep.compile_table(LEGACY)
+    seconds = _seconds(lambda: sweep.simulate(table, 20.0, arrivals=ARRIVALS))
+    yield Figure(f"sweep of {ARRIVALS:,} arrivals", seconds, "s", "under 2 s", seconds < 2)  # noqa: PLR2004 - the target
 
 
 def _conformance() -> Iterator[Figure]:
