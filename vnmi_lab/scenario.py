@@ -1,0 +1,366 @@
+"""A scenario as a value: a guest, what it runs on, what comes from outside, and the options.
+
+It has one short text form that can stand in a URL as it is, and is read back exactly::
+
+    v1~plain~vnmi~nmi@work~nmix10@body
+    v1~GUEST~MACHINE~ITEM~ITEM...
+
+GUEST     a name of ``GUESTS``, or ``asm.MAIN.VECTOR.HANDLER...`` with texts in base64url
+MACHINE   ``bare``, or a policy: ``legacy``, ``vnmi``, ...
+ITEM      an arrival, ``WHATxTIMES@WHEN``: ``nmi@work``, ``nmix2@0``, ``irq.65@body``, ``smi@work``, ``migrate@saved``;
+          WHEN is a step number or a label of the guest, such as one in its handler
+          a page that is absent at first: ``absent@idt``, ``absent@halting``, ``absent@0x360000``
+          a rule that is switched off: ``off@R-NPF``
+          a switch turned on or off: ``caching``, ``no.vgif``, ``no.vnmi_cpuid``
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vnmi_lab.guests import GUESTS, PLACES, Source
+from vnmi_lab.hv.profiles import POLICIES
+from vnmi_lab.hv.vcpu import Features
+from vnmi_lab.hw.bits import misspelt
+from vnmi_lab.hw.delivery import NMI_WORD, vector_of
+from vnmi_lab.hw.events import Delivered, Event
+from vnmi_lab.kvm import Kvm
+from vnmi_lab.machine import BareMetal, Stimulus
+from vnmi_lab.rules import Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vnmi_lab.guest import Guest
+    from vnmi_lab.hv.ops import NmiOps
+
+VERSION, SEPARATOR, BARE, ASM = "v1", "~", "bare", "asm"
+SHAPE = f"a scenario reads {VERSION}~GUEST~MACHINE~ITEM..., such as v1~plain~vnmi~nmi@work"
+ARRIVALS = {"nmi": "nmi", "irq": "intr", "smi": "smi", "migrate": "migrate"}
+"""What can come from outside: its word in the text, and in a ``Stimulus``."""
+WORDS = {what: word for word, what in ARRIVALS.items()}
+HYPERVISORS_OWN = ("migrate",)
+"""Arrivals that mean nothing without a hypervisor."""
+DEFAULT_VECTOR = Stimulus(0).vector
+LABEL = re.compile(r"[A-Za-z_.][A-Za-z0-9_.]*")
+_ARRIVAL = re.compile(r"(?P<word>[a-z]+)(?:\.(?P<vector>\d+))?(?:x(?P<times>\d+))?@(?P<when>.+)", re.ASCII)
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]+", re.ASCII)
+ENOUGH = 10_000
+"""Steps of bare metal within which an arrival that can come has come."""
+
+
+class _Option(NamedTuple):
+    """A switch of a scenario: the field of ``Scenario`` it is in, that field's own name for it, its default."""
+
+    part: str
+    name: str
+    default: bool
+
+
+def _options() -> dict[str, _Option]:
+    found = {f.name: _Option("features", f.name, bool(f.default)) for f in fields(Features)}
+    switches = Switches()
+    found |= {name: _Option("switches", name, getattr(switches, name)) for name in switches.names()}
+    return found | {"irqchip": _Option("", "irqchip", default=True)}
+
+
+OPTIONS: dict[str, _Option] = _options()
+"""Every switch by its word; ``no.`` in front of one that is on by default turns it off."""
+
+
+class ScenarioError(ValueError):
+    """Text that is no scenario: one line with the position, the text there, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A run, complete: the same value always does the same. ``str`` gives its text form, ``parse`` reads it.
+
+    ``guest`` names one of ``GUESTS`` or is a ``Source``. ``policy`` is ``bare`` or names one of ``POLICIES``. A
+    stimulus comes at a step number or at a label. ``absent``: pages that the nested page table does not map at first,
+    each by an address, a label, or a name of ``PLACES``. ``irqchip`` off: HLT goes to user space.
+    """
+
+    guest: str | Source = "plain"
+    policy: str = "vnmi"
+    stimuli: tuple[Stimulus, ...] = ()
+    absent: tuple[int | str, ...] = ()
+    features: Features = field(default_factory=Features)
+    switches: Switches = field(default_factory=Switches)
+    irqchip: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run or written."""
+        if isinstance(self.guest, str):
+            _known_guest(self.guest)
+        _known_policy(self.policy)
+        labels = self.source.guest().labels()
+        for stimulus in self.stimuli:
+            _can_come(stimulus, labels)
+        for place in self.absent:
+            _is_place(place, labels)
+        if len(set(self.absent)) < len(self.absent):
+            msg = "a page is absent only once"
+            raise ValueError(msg)
+
+    # --- text --------------------------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return SEPARATOR.join((VERSION, _guest_text(self.guest), self.policy, *self._items()))
+
+    def _items(self) -> Iterator[str]:
+        for stimulus in self.stimuli:
+            vector = f".{stimulus.vector}" if stimulus.vector != DEFAULT_VECTOR else ""
+            times = f"x{stimulus.times}" if stimulus.times > 1 else ""
+            yield f"{WORDS[stimulus.what]}{vector}{times}@{stimulus.at}"
+        for place in self.absent:
+            yield f"absent@{place:#x}" if isinstance(place, int) else f"absent@{place}"
+        for word, option in OPTIONS.items():
+            value = getattr(getattr(self, option.part) if option.part else self, option.name)
+            if value != option.default:
+                yield f"no.{word}" if option.default else word
+        for rule in sorted(self.switches.off):
+            yield f"off@{rule}"
+
+    @classmethod
+    def parse(cls, text: str) -> Scenario:
+        """Read the text form; ``ScenarioError`` says where it is wrong, and what would be right."""
+        pieces = list(_pieces(text))
+        if pieces[0].text != VERSION or len(pieces) < 3:  # noqa: PLR2004 - version, guest, machine
+            raise pieces[0 if pieces[0].text != VERSION else -1].error(SHAPE)
+        guest = pieces[1].read(_guest)
+        made = cls(guest, pieces[2].read(_known_policy))
+        seen: set[str] = set()
+        for piece in pieces[3:]:
+            made = piece.read(partial(_with, made, seen))
+        return made
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Source:
+        """The guest as text."""
+        return GUESTS[self.guest].source if isinstance(self.guest, str) else self.guest
+
+    def on(self, policy: str) -> Scenario:
+        """Return the same scenario on another machine."""
+        return replace(self, policy=policy)
+
+    def machine(self, ops: NmiOps | None = None) -> BareMetal | Kvm:
+        """Return the machine at its start; ``ops`` stands in for the policy that the scenario names."""
+        guest = self.source.guest()
+        if self.policy == BARE and ops is None:
+            return BareMetal(guest, at_once(guest, self.stimuli, self.switches), self.switches)
+        return Kvm(
+            guest,
+            ops or POLICIES[self.policy],
+            self.features,
+            self.switches,
+            self.stimuli,
+            irqchip=self.irqchip,
+            absent=[_address(place, guest.labels()) for place in self.absent],
+        )
+
+
+# --- several at once, on bare metal ----------------------------------------------------------------------------------
+
+
+def at_once(guest: Guest, stimuli: tuple[Stimulus, ...], switches: Switches) -> tuple[Stimulus, ...]:
+    """Return arrivals as a processor meets them: of several NMIs at once it takes one, if it can, before the next.
+
+    That is why KVM lets two wait: the first would have been taken at once (KVM process_nmi).
+    """
+    made = [s for s in stimuli if s.what not in HYPERVISORS_OWN]
+    i = 0
+    while i < len(made):
+        first = made[i]
+        if first.what == "nmi" and first.times > 1:
+            made[i] = replace(first, times=1)
+            taken = _taken_at_once(guest, tuple(made), i, switches)
+            if taken is None:
+                made[i] = first
+            else:
+                rest = replace(first, at=taken + 1, times=first.times - 1)
+                made[i : i + 1] = [replace(first, at=taken, times=1), rest]
+                i += 1
+        i += 1
+    return tuple(made)
+
+
+def _taken_at_once(guest: Guest, stimuli: tuple[Stimulus, ...], number: int, switches: Switches) -> int | None:
+    """Return the step at which a stimulus comes if the NMI is taken at that very boundary, else None."""
+    machine = BareMetal(guest, stimuli, switches)
+    for _ in range(ENOUGH):
+        if number not in machine.schedule.due:
+            break
+        if not machine.step():
+            return None
+    else:
+        return None
+    while machine.schedule.next(machine.cpu.steps, machine.cpu.rip) is not None:
+        pass  # what comes at the same moment changes nothing
+    step, seen = machine.cpu.steps, list[Event]()
+    machine.cpu.sink = seen.append
+    machine.cpu.step()
+    nmi = vector_of(NMI_WORD)
+    return step if any(isinstance(e, Delivered) and e.vector == nmi for e in seen) else None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Piece(NamedTuple):
+    """A part of the text between separators, and where it starts, from 1."""
+
+    at: int
+    text: str
+
+    def error(self, problem: object) -> ScenarioError:
+        return ScenarioError(f"character {self.at}, {self.text!r}: {problem}")
+
+    def read(self, reader: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever the reader returns
+        """Return what the reader makes of the text; its complaint gets the position."""
+        try:
+            return reader(self.text)
+        except ValueError as problem:
+            raise self.error(problem) from None
+
+
+def _pieces(text: str) -> Iterator[_Piece]:
+    at = 1
+    for part in text.split(SEPARATOR):
+        yield _Piece(at, part)
+        at += len(part) + 1
+
+
+def _with(scenario: Scenario, seen: set[str], item: str) -> Scenario:
+    """Return the scenario with one more item."""
+    if "@" not in item:
+        return _switched(scenario, item, seen)
+    word, _, value = item.partition("@")
+    if word == "absent":
+        place = int(value, 0) if _NUMBER.fullmatch(value) else value
+        return replace(scenario, absent=(*scenario.absent, place))
+    if word == "off":
+        off = scenario.switches.off | {value}
+        return replace(scenario, switches=replace(scenario.switches, off=off))
+    return replace(scenario, stimuli=(*scenario.stimuli, _stimulus(item)))
+
+
+def _switched(scenario: Scenario, item: str, seen: set[str]) -> Scenario:
+    word = item.removeprefix("no.")
+    if word not in OPTIONS:
+        known = [*OPTIONS, *(f"{name}@" for name in (*ARRIVALS, "absent", "off"))]
+        raise ValueError(misspelt("a scenario", word, known, "item"))
+    part, name, default = OPTIONS[word]
+    if item.startswith("no.") != default:
+        msg = f"{word} is {'on' if default else 'off'} already; write {'no.' if default else ''}{word}"
+        raise ValueError(msg)
+    if word in seen:
+        msg = f"{word} is said twice"
+        raise ValueError(msg)
+    seen.add(word)
+    change: dict[str, Any] = {name: not default}
+    if part:
+        change = {part: replace(getattr(scenario, part), **change)}
+    return replace(scenario, **change)
+
+
+def _stimulus(item: str) -> Stimulus:
+    found = _ARRIVAL.fullmatch(item)
+    if found is None:
+        msg = "an arrival reads WHAT@WHEN or WHATxTIMES@WHEN, such as nmi@work, nmix10@body, irq.65@12"
+        raise ValueError(msg)
+    word, when = found["word"], found["when"]
+    if word not in ARRIVALS:
+        raise ValueError(misspelt("a scenario", word, [*ARRIVALS, "absent", "off"], "arrival"))
+    vector = int(found["vector"]) if found["vector"] else DEFAULT_VECTOR
+    at = int(when) if when.isdecimal() and when.isascii() else when
+    return Stimulus(at, ARRIVALS[word], int(found["times"] or 1), vector)
+
+
+def _guest(text: str) -> str | Source:
+    head, *parts = text.split(".")
+    if head != ASM or not parts:
+        return _known_guest(text)
+    if len(parts) % 2 == 0:
+        msg = "after asm. come main, then a vector and a handler each, with dots between"
+        raise ValueError(msg)
+    handlers = []
+    for vector, code in zip(parts[1::2], parts[2::2], strict=True):
+        if not _NUMBER.fullmatch(vector):
+            msg = f"a vector must be a number, not {vector!r}"
+            raise ValueError(msg)
+        handlers.append((int(vector, 0), _decoded(code)))
+    source = Source(_decoded(parts[0]), tuple(handlers))
+    source.guest()
+    return source
+
+
+def _decoded(text: str) -> str:
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        msg = f"{text!r} is not base64url of UTF-8 text"
+        raise ValueError(msg) from None
+
+
+def _guest_text(guest: str | Source) -> str:
+    if isinstance(guest, str):
+        return guest
+    parts = [ASM, _encoded(guest.main)]
+    for vector, text in guest.handlers:
+        parts += [str(vector), _encoded(text)]
+    return ".".join(parts)
+
+
+def _encoded(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+# --- what is right ---------------------------------------------------------------------------------------------------
+
+
+def _known_guest(guest: str) -> str:
+    if guest not in GUESTS:
+        raise ValueError(misspelt("the library", guest, [*GUESTS], "guest"))
+    return guest
+
+
+def _known_policy(policy: str) -> str:
+    if policy not in (BARE, *POLICIES):
+        raise ValueError(misspelt("vnmi_lab", policy, [BARE, *POLICIES], "machine"))
+    return policy
+
+
+def _can_come(stimulus: Stimulus, labels: dict[str, int]) -> None:
+    if stimulus.what not in WORDS:
+        msg = f"a scenario has no {stimulus.what!r}; known: {', '.join(ARRIVALS)}"
+        raise ValueError(msg)
+    if stimulus.vector != DEFAULT_VECTOR and stimulus.what != "intr":
+        msg = f"only irq has a vector, not {WORDS[stimulus.what]}"
+        raise ValueError(msg)
+    if isinstance(stimulus.at, str):
+        _is_label(stimulus.at, labels)
+
+
+def _is_label(name: str, labels: dict[str, int]) -> None:
+    if name not in labels or not LABEL.fullmatch(name):
+        raise ValueError(misspelt("the guest", name, [*filter(LABEL.fullmatch, labels)], "label"))
+
+
+def _is_place(place: int | str, labels: dict[str, int]) -> None:
+    if isinstance(place, str):
+        _is_label(place, labels | PLACES)
+    elif not 0 <= place < 1 << 32:
+        msg = f"a page must be below 4 GiB, not at {place:#x}"
+        raise ValueError(msg)
+
+
+def _address(place: int | str, labels: dict[str, int]) -> int:
+    return place if isinstance(place, int) else (labels | PLACES)[place]
