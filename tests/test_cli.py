@@ -189,6 +189,62 @@ def test_conform_says_what_is_wrong_with_a_file(
     assert err.count("\n") == 1
 
 
+def test_run_lists_a_name_and_a_sentence_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=1) == ["one", "One NMI while the guest works."]
+    assert all(line.endswith(".") for line in lines)
+
+
+def test_run_prints_a_line_a_step(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["run", "in-handler", "--policy", "bare"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[2].split()[:4] == ["2", "bare", "NMI", "arrives"]
+    assert cli.main(["run", "v1~plain~bare~nmi@work~nmi@body", "-o", str(tmp_path / "run.txt")]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "run.txt").read_text(encoding="utf-8") == out
+
+
+def test_run_under_kvm_names_its_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "one", "--policy", "legacy"]) == 0
+    out = capsys.readouterr().out
+    assert "#VMEXIT IRET (74h)" in out
+    assert "iret_interception" in out
+
+
+def test_run_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "one", "--format", "json"]) == 0
+    run = json.loads(capsys.readouterr().out)
+    assert run["scenario"] == "v1~plain~vnmi~nmi@work"
+    assert run["steps"][0]["index"] == 0
+
+
+SCENARIO_BAD = [  # words, what the line says
+    (["run", "in-handlr"], "the library has no scenario 'in-handlr'; did you mean 'in-handler'?"),
+    (["run", "v1~plain~vnmi~nmi@wrok"], "character 15, 'nmi@wrok': the guest has no label 'wrok'"),
+    (["run", "one", "--policy", "vnm"], "vnmi_lab has no machine 'vnm'; did you mean 'vnmi'?"),
+    (["run"], "run needs a scenario; run --list names them"),
+    (["compare", "one", "--policies", "legacy,xen"], "vnmi_lab has no machine 'xen'; did you mean 'xen-like'?"),
+    (["compare", "won"], "the library has no scenario 'won'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), SCENARIO_BAD)
+def test_a_wrong_scenario_or_policy_gets_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in bad(capsys, *words)
+
+
+def test_compare_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "in-handler"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["machine", "bare", "legacy", "vnmi"]
+    assert cli.main(["compare", "in-handler", "--policies", "legacy", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert [(row["machine"], row["iret"], row["db"]) for row in table["rows"]] == [("bare", 0, 0), ("legacy", 2, 1)]
+
+
 def test_diagram_draws_text_or_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["diagram"]) == 0
     assert "IRET completes" in capsys.readouterr().out

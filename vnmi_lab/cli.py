@@ -6,6 +6,7 @@ Bad input ends in one line on stderr that says what was wrong, with the value, a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from vnmi_lab import __version__, labs
+
+if TYPE_CHECKING:
+    from vnmi_lab.scenario import Scenario
 
 BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -29,6 +33,10 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     passes_on: bool = False  # whether options it does not know go on to another program
+
+
+class _BadInputError(Exception):
+    """Words that a command cannot use; the text is the line that says so."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.rest = rest
     try:
         return command.run(options)
-    except labs.UnknownLabError as problem:
+    except (labs.UnknownLabError, _BadInputError) as problem:
         parser.error(str(problem))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -136,11 +144,78 @@ def _diagram(options: argparse.Namespace) -> int:
     from vnmi_lab.hw import diagram
 
     drawn = diagram.svg() if options.format == "svg" else diagram.text()
-    if options.output is None:
-        print(drawn, end="")
-    else:
-        options.output.write_text(drawn, encoding="utf-8")
+    _write(drawn, options.output)
     return 0
+
+
+def _scenario_arguments(parser: argparse.ArgumentParser, nargs: str | None) -> None:
+    parser.add_argument("scenario", nargs=nargs, metavar="SCENARIO", help="a name (run --list) or v1~GUEST~MACHINE~...")
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    _scenario_arguments(parser, "?")
+    parser.add_argument("--list", action="store_true", help="every scenario of the library: its name and a sentence")
+    parser.add_argument("--policy", metavar="P", help="bare or a policy, instead of the scenario's own")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="a line a step (default), or JSON")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to the terminal")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.list:
+        from vnmi_lab.library import LIBRARY
+
+        width = max(map(len, LIBRARY))
+        _write("".join(f"{name:<{width}}  {entry.sentence}\n" for name, entry in LIBRARY.items()), options.output)
+        return 0
+    if options.scenario is None:
+        raise _BadInputError("run needs a scenario; run --list names them")
+    from vnmi_lab.trace import Trace
+
+    scenario = _scenario(options.scenario, options.policy)
+    trace = Trace(scenario.machine(), str(scenario))
+    if options.format == "json":
+        steps = [json.loads(line) for line in trace.to_jsonl().splitlines()]
+        text = json.dumps({"scenario": str(scenario), "steps": steps}, indent=1) + "\n"
+    else:
+        text = "".join(f"{step.index:>4} {step.world:<5} {step.text:<32} {step.sentence}\n" for step in trace)
+    _write(text, options.output)
+    return 0
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    _scenario_arguments(parser, None)
+    parser.add_argument("--policies", default="legacy,vnmi", metavar="P,P", help="policies, beside bare metal")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from vnmi_lab.compare import compare
+
+    scenario = _scenario(options.scenario)
+    policies = options.policies.split(",")
+    for policy in policies:
+        _scenario(options.scenario, policy)
+    table = compare(scenario, policies)
+    print(json.dumps(table.as_dict(), indent=1) if options.json else table)
+    return 0
+
+
+def _scenario(text: str, policy: str | None = None) -> Scenario:
+    """Return the scenario that a name or a text form means, on another machine if one is named."""
+    from vnmi_lab.library import find
+
+    try:
+        scenario = find(text)
+        return scenario if policy is None else scenario.on(policy)
+    except ValueError as problem:
+        raise _BadInputError(problem) from None
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +263,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "open": Command("start JupyterLab on the labs", _open_arguments, _open, passes_on=True),
+    "run": Command("run a scenario and say what happens, step by step", _run_arguments, _run),
+    "compare": Command("run a scenario under several policies and count exits and NMIs", _compare_arguments, _compare),
     "conform": Command(
         "replay recorded traces; print the first difference of each failing case, then 'N passed, M failed'",
         _conform_arguments,
