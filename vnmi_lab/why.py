@@ -48,7 +48,7 @@ SOURCE = "svm_nmi_allowed, svm_nmi_blocked; Linux 6.12"
 ROWS: tuple[Row, ...] = (
     Row(
         "nested_run_pending",
-        lambda v: v.features.nested_run_pending,
+        lambda v: v.nested_run_pending,
         BUSY,
         "A nested VMRUN has been asked for and has not happened yet.",
         "the nested VMRUN, in the next entry",
@@ -56,7 +56,7 @@ ROWS: tuple[Row, ...] = (
     Row("GIF", lambda v: not gif_set(v), BLOCKED, "The guest's GIF is 0.", "the guest's STGI"),
     Row(
         "exit-on-NMI",
-        lambda v: v.features.guest_mode and v.features.exit_on_nmi,
+        lambda v: v.guest_mode and v.features.exit_on_nmi,
         BUSY,
         "A nested guest runs whose hypervisor wants an exit for an NMI, not the NMI.",
         "the nested exit",
