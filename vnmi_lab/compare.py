@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vnmi_lab.guests import NMI_VECTOR
 from vnmi_lab.hw.events import Arrived, Delivered, Event
 from vnmi_lab.hw.svm import exit_name
-from vnmi_lab.kvm import FATAL, GUEST, Kvm
+from vnmi_lab.kvm import FATAL, GUEST, MOVES, Kvm
 from vnmi_lab.scenario import BARE, Scenario
 
 if TYPE_CHECKING:
@@ -135,15 +135,12 @@ class _Tally:
     arrived: int = 0
     coalesced: int = 0
     deepest: int = 0
-    moved: bool = False
     entered: list[Entered] = field(default_factory=list)
 
     def hear(self, event: Event) -> None:
         """Take note of an event of the processor."""
         if isinstance(event, Delivered):
             self.entered.append(Entered(event.vector, event.return_rip))
-        elif isinstance(event, Arrived):
-            self.moved |= event.source not in ("nmi", "intr", "smi")
 
     def hear_bare(self, event: Event) -> None:
         """Take note of an event where there is no hypervisor: the latch coalesces."""
@@ -184,11 +181,12 @@ class _Tally:
         cpu.sink = self.hear
         ended = "budget"
         for _ in range(budget):
-            queued, self.moved = vcpu.nmi_queued, False
+            queued, due = vcpu.nmi_queued, machine.schedule.due
             if not machine.step():
                 ended = machine.said if machine.said in FATAL else cpu.stopped or "waiting"
                 break
-            if not self.moved:  # a restored vCPU queues again what had arrived before
+            came = set(due) - set(machine.schedule.due)
+            if not any(machine.stimuli[i].what in MOVES for i in came):  # else what is restored is queued again
                 self.arrived += max(0, vcpu.nmi_queued - queued)
             self._look(cpu.frames)
         left = _waiting(vcpu) + (vcpu.nmi_injected and machine.phase != GUEST)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from vnmi_lab.guest import IDT, STACK, Guest
+from vnmi_lab.hv.exits import NMI_COMPLETE
 from vnmi_lab.hw.delivery import NMI_WORD, vector_of
 
 NMI_VECTOR = vector_of(NMI_WORD)
@@ -78,6 +79,10 @@ GUESTS: dict[str, Named] = {
         "Closes GIF for a while.",
         "start: nop\nclgi\nclosed: nop\nnop\nopening: stgi\nopen: nop\nnop",
     ),
+    "gif-stops": _named(
+        "Closes GIF for a while, and stops to user space in that while.",
+        "start: nop\nclgi\nclosed: nop\nout 0x10, al\nstopped: nop\nopening: stgi\nopen: nop\nnop",
+    ),
     "gif-self": _named(
         "Sends itself two NMIs while GIF is closed.",
         f"start: nop\nclgi\nclosed: {SELF}{SELF}opening: stgi\nopen: nop\nnop",
@@ -115,6 +120,12 @@ GUESTS: dict[str, Named] = {
         "start: nop\nwork: nop\nnop",
         f"{FIRST_ONLY}body: nop\nint3\nunfinished: nop\nleave: iretq",
         h3="inside: inc qword [rbx+24]\niretq",
+    ),
+    "sev-es": _named(
+        "An SEV-ES guest: its NMI handler says NMI_COMPLETE, by VMMCALL, as a VMGEXIT would.",
+        "start: nop\nwork: nop\nnop",
+        f"entry: inc qword [rbx+16]\nbody: mov eax, {NMI_COMPLETE:#x}\nvmmcall\nsaid: nop\nleave: iretq",
+        h6="add qword [rsp], 3\niretq",
     ),
     "stepped": _named(
         "Single-steps itself; the #DB handler ends it.",

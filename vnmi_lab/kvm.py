@@ -30,6 +30,11 @@ FATAL = ("FAIL_ENTRY", "SHUTDOWN")
 """Stops that no guest should come to."""
 LAST = (*FATAL, NESTED_EXIT)
 """Stops after which KVM_RUN makes no sense."""
+MOVES = {
+    "migrate": "KVM_GET_VCPU_EVENTS, then KVM_SET_VCPU_EVENTS on a new vCPU",
+    "getset": "KVM_GET_VCPU_EVENTS, then KVM_SET_VCPU_EVENTS",
+}
+"""What user space may do with the vCPU at a stop."""
 KEEP = -1
 """In ``set_events``: leave the field as it is."""
 
@@ -118,10 +123,11 @@ class Kvm:
             ),
         )
 
-    def migrate(self) -> None:
-        """Save the vCPU at a stop in user space and restore it into a new one, as a migration does."""
+    def migrate(self, *, same: bool = False) -> None:
+        """Save the vCPU at a stop in user space and restore it into a new one, as a migration does, or into itself."""
         events = self.events()
-        self.vcpu.forget()
+        if not same:
+            self.vcpu.forget()
         self.ops.set_vcpu_events(self.vcpu, events)
         self.said = ""  # what user space was told has been dealt with
 
@@ -165,12 +171,14 @@ class Kvm:
 
     def _arrive(self, stimulus: Stimulus) -> None:
         """Let a stimulus arrive at the virtual machine: through KVM, with a kick if the guest runs."""
+        if stimulus.what in MOVES:
+            self.cpu.emit(HostDid("R-HOST", MOVES[stimulus.what]))
+            self.migrate(same=stimulus.what == "getset")
+            return
         for _ in range(stimulus.times):
             self.cpu.emit(Arrived("R-WORLD", stimulus.what, coalesced=False))
         if stimulus.what == "nmi":
             self.nmi(stimulus.times)
-        elif stimulus.what == "migrate":
-            self.migrate()
         elif stimulus.what == "intr":
             self.vcpu.irr |= 1 << stimulus.vector
             self.vcpu.make_request(REQ_EVENT)

@@ -59,6 +59,10 @@ COSTS: Mapping[str, Entry] = {
         "Two NMIs while the guest's GIF is 0: hardware's latch keeps one, KVM both (puzzle 14, derived).",
         "v1~gif~vnmi~nmix2@closed",
     ),
+    "sev-es": Entry(
+        "One NMI in an SEV-ES guest, whose IRET cannot be intercepted: NMI_COMPLETE, with or without vNMI.",
+        "v1~sev-es~vnmi~nmi@work~sev_es_guest",
+    ),
 }
 """The rows of the table of exit costs, and what is close to them."""
 
@@ -137,6 +141,15 @@ PUZZLES: Mapping[str, Entry] = {
     "int3-inside": Entry(
         "An exception's IRET inside the NMI handler unmasks NMIs, on hardware too (puzzles 19, 20).",
         "v1~int3-inside~vnmi~nmi@work~nmi@body",
+    ),
+    "smi": Entry("An SMI and an NMI at once: the NMI waits for RSM (puzzle 21).", "v1~plain~vnmi~smi@work~nmi@work"),
+    "smi-in-handler": Entry(
+        "An SMI in the NMI handler, and another NMI: RSM does not unmask, the IRET does (puzzle 21).",
+        "v1~plain~vnmi~nmi@work~smi@body~nmi@body",
+    ),
+    "get-then-set": Entry(
+        "An NMI in V_NMI behind GIF 0; its events are read and set as they were: it is doubled (puzzle 23, derived).",
+        "v1~gif-stops~vnmi~nmi@closed~getset@stopped",
     ),
     "moved-pending": Entry(
         "Migration with V_NMI 1 and V_NMI_MASK 1 loses nothing (puzzle 22).",

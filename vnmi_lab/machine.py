@@ -75,7 +75,7 @@ class Machine(Protocol):
 # --- bare metal ------------------------------------------------------------------------------------------------------
 
 
-KINDS = ("nmi", "smi", "init", "intr", "migrate")
+KINDS = ("nmi", "smi", "init", "intr", "migrate", "getset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Stimulus:
 
     ``at`` is a step number (0: before the first one), or a label: when RIP first gets there. On bare metal steps are
     the processor's, under KVM the machine's. "migrate" is KVM's: at a stop in user space the vCPU moves to a new one.
+    So is "getset": user space sets the vCPU's events to what they are.
     """
 
     at: int | str

@@ -7,7 +7,8 @@ It has one short text form that can stand in a URL as it is, and is read back ex
 
 GUEST     a name of ``GUESTS``, or ``asm.MAIN.VECTOR.HANDLER...`` with texts in base64url
 MACHINE   ``bare``, or a policy: ``legacy``, ``vnmi``, ...
-ITEM      an arrival, ``WHATxTIMES@WHEN``: ``nmi@work``, ``nmix2@0``, ``irq.65@body``, ``smi@work``, ``migrate@saved``;
+ITEM      an arrival, ``WHATxTIMES@WHEN``: ``nmi@work``, ``nmix2@0``, ``irq.65@body``, ``smi@work``;
+          what user space does at a stop: ``migrate@saved``, ``getset@saved``;
           WHEN is a step number or a label of the guest, such as one in its handler
           a page that is absent at first: ``absent@idt``, ``absent@halting``, ``absent@0x360000``
           a rule that is switched off: ``off@R-NPF``
@@ -28,7 +29,7 @@ from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.hw.delivery import NMI_WORD, vector_of
 from vnmi_lab.hw.events import Delivered, Event
-from vnmi_lab.kvm import Kvm
+from vnmi_lab.kvm import MOVES, Kvm
 from vnmi_lab.machine import BareMetal, Stimulus
 from vnmi_lab.rules import Switches
 
@@ -40,11 +41,9 @@ if TYPE_CHECKING:
 
 VERSION, SEPARATOR, BARE, ASM = "v1", "~", "bare", "asm"
 SHAPE = f"a scenario reads {VERSION}~GUEST~MACHINE~ITEM..., such as v1~plain~vnmi~nmi@work"
-ARRIVALS = {"nmi": "nmi", "irq": "intr", "smi": "smi", "migrate": "migrate"}
+ARRIVALS = {"nmi": "nmi", "irq": "intr", "smi": "smi", **{name: name for name in MOVES}}
 """What can come from outside: its word in the text, and in a ``Stimulus``."""
 WORDS = {what: word for word, what in ARRIVALS.items()}
-HYPERVISORS_OWN = ("migrate",)
-"""Arrivals that mean nothing without a hypervisor."""
 DEFAULT_VECTOR = Stimulus(0).vector
 LABEL = re.compile(r"[A-Za-z_.][A-Za-z0-9_.]*")
 _ARRIVAL = re.compile(r"(?P<word>[a-z]+)(?:\.(?P<vector>\d+))?(?:x(?P<times>\d+))?@(?P<when>.+)", re.ASCII)
@@ -175,7 +174,7 @@ def at_once(guest: Guest, stimuli: tuple[Stimulus, ...], switches: Switches) -> 
 
     That is why KVM lets two wait: the first would have been taken at once (KVM process_nmi).
     """
-    made = [s for s in stimuli if s.what not in HYPERVISORS_OWN]
+    made = [s for s in stimuli if s.what not in MOVES]
     i = 0
     while i < len(made):
         first = made[i]
