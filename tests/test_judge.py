@@ -229,7 +229,7 @@ REFUSED = [
     (["--policy", "vnmii"], "the project has no policy 'vnmii'; did you mean 'vnmi'?"),
     (["--policy", "vnmi", "--guest", "idel"], "the project has no guest 'idel'; did you mean 'idle'?"),
     (["--policy", "vnmi", "--nmis", "0"], "--nmis must be 1 to 8, not 0"),
-    (["--policy", "no.py:f"], "no such file 'no.py'"),
+    (["--policy", "no.py:iret_interception"], "no such file 'no.py'"),
     (["--policy", "no.py"], "'no.py' names no function; write FILE.py:NAME"),
 ]
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_judged_gets_one_line(
 def test_a_file_that_does_not_load_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text("x = 1\ny = x / 0\n")
-    assert main(["explore", "--policy", f"{file}:f"]) == 2
+    assert main(["explore", "--policy", f"{file}:iret_interception"]) == 2
     assert "ZeroDivisionError: division by zero at line 2: y = x / 0" in capsys.readouterr().err
 
 

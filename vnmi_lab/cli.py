@@ -238,10 +238,10 @@ def _explore_arguments(parser: argparse.ArgumentParser) -> None:
 def _explore(options: argparse.Namespace) -> int:
     import json
 
-    from vnmi_lab import judge
+    from vnmi_lab import isolate, judge
 
     try:
-        verdicts = judge.ask(options.policy, options.guest, options.nmis)
+        verdicts = isolate.ask(options.policy, options.guest, options.nmis)
     except (ValueError, judge.LearnerError) as problem:
         print(f"vnmi-lab explore: {problem}", file=sys.stderr)
         return BAD_INPUT

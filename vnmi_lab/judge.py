@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vnmi_lab.explore import HANDLER, IDLE, Search, Verdict, explore
 from vnmi_lab.guest import IDT, Guest
 from vnmi_lab.hv.ops import ROWS, NmiOps
-from vnmi_lab.hv.profiles import LEGACY, POLICIES
+from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.laws import LAWS, NO_EXITS
 from vnmi_lab.rules import Switches
@@ -171,14 +171,20 @@ def judge(ops: NmiOps, guest: str | None = None, nmis: int | None = None) -> tup
     return tuple(verdicts)
 
 
-def ask(policy: str, guest: str | None = None, nmis: int | None = None) -> tuple[Verdict, ...]:
-    """Judge what a command line names; ``ValueError`` or ``LearnerError`` in one line for what cannot be judged."""
+def checked(guest: str | None, nmis: int | None) -> None:
+    """Refuse a guest or a number of NMIs that cannot be; ``ValueError`` in one line."""
     if guest is not None and guest not in GUESTS:
         raise ValueError(misspelt("the project", guest, list(GUESTS), "guest"))
     if nmis is not None and not 1 <= nmis <= MOST_NMIS:
         msg = f"--nmis must be 1 to {MOST_NMIS}, not {nmis}"
         raise ValueError(msg)
-    return judge(load(policy), guest, nmis)
+
+
+def named(policy: str) -> NmiOps:
+    """Return a shipped policy; a misspelt one names the nearest."""
+    if policy not in POLICIES:
+        raise ValueError(misspelt("the project", policy, list(POLICIES), "policy"))
+    return POLICIES[policy]
 
 
 def as_json_value(verdict: Verdict) -> dict[str, object]:
@@ -206,30 +212,39 @@ class LearnerError(Exception):
     """The learner's code could not be loaded, raised an exception, or did not come to an end; one line says where."""
 
 
-def load(text: str) -> NmiOps:
-    """Return a policy by name, or from ``FILE.py:NAME``; ``LearnerError`` or ``ValueError`` in one line."""
-    if ".py" not in text:
-        if text not in POLICIES:
-            raise ValueError(misspelt("the project", text, list(POLICIES), "policy"))
-        return POLICIES[text]
+def split(text: str) -> tuple[Path, str]:
+    """Return file and function of ``FILE.py:NAME``."""
     path, _colon, name = text.rpartition(":")
     if not path:
         msg = f"{text!r} names no function; write FILE.py:NAME"
         raise ValueError(msg)
-    found = getattr(_module(Path(path)), name, None)
-    if isinstance(found, NmiOps):
-        return found
+    return Path(path), name
+
+
+def load_function(path: Path, name: str) -> Callable[..., Any]:
+    """Return a learner's function from a file; ``ValueError`` or ``LearnerError`` in one line when there is none."""
+    found = getattr(_module(path), name, None)
     if not callable(found):
-        msg = f"{path} has no function or policy {name!r}"
+        msg = f"{path} has no function {name!r}"
         raise ValueError(msg)  # noqa: TRY004 - what the learner typed, reported like all bad input
-    return learned(found)
+    return found  # type: ignore[no-any-return]  # whatever the learner wrote
 
 
-def learned(function: Callable[..., Any], parent: NmiOps = LEGACY) -> NmiOps:
+OF_VNMI = ("process_nmi", "set_vnmi_pending", "is_vnmi_pending")
+"""Hooks that differ between ``LEGACY`` and ``VNMI``: a learner's goes into the latter."""
+
+
+def parent_of(hook: str) -> NmiOps:
+    """Return the policy that a learner's hook goes into unless told otherwise."""
+    return VNMI if hook in OF_VNMI else LEGACY
+
+
+def learned(function: Callable[..., Any], parent: NmiOps | None = None) -> NmiOps:
     """Return ``parent`` with a learner's function in the place that its name says, watched while it runs."""
     hook = function.__name__
     if hook not in ROWS:
         raise ValueError(misspelt("NmiOps", hook, list(ROWS), "hook"))
+    parent = parent or parent_of(hook)
     hooks: dict[str, Any] = {hook: watched(function)}
     return parent.but(**hooks)
 
