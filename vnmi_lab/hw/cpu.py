@@ -219,7 +219,8 @@ class Cpu:
         field, rule = ARRIVALS[name]
         pending = getattr(self, field)
         coalesced = pending > 0 and self.on("R-NMI-COALESCE")
-        self.emit(Arrived("R-NMI-COALESCE" if coalesced else rule, name, coalesced))
+        if self.sink is not None:
+            self.sink(Arrived("R-NMI-COALESCE" if coalesced else rule, name, coalesced))
         if not coalesced:
             self.change(rule, field, pending + 1)
         self.attention = 1

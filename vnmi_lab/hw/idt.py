@@ -40,6 +40,8 @@ FRAMES_KEPT = 63
 """Interrupt frames remembered for whoever watches; nothing of the machine depends on them."""
 MOST_FAULTS = 8
 """Most faults in one delivery. #DF and shutdown end every such series sooner; without them the event is dropped."""
+CLEARED = NT | RF | VM | TF
+"""Flags that delivery clears, whatever the gate."""
 _FRAME = Struct("<5Q")
 
 gate_at = lru_cache(maxsize=1024)(Gate.decode)
@@ -134,8 +136,9 @@ def _enter(cpu: Cpu, word: int, return_rip: int, *, soft: bool, fault: bool) -> 
         rsp = (rsp - 8) & M64
         cpu.write(rsp, 8, word >> 32)
     cpu.change(rule, "rsp", rsp)
-    cpu.change("R-TF-EVENT", "rflags", cpu.rflags & ~(NT | RF | VM | TF))
-    if gate.type == INTERRUPT_GATE:
+    if cpu.rflags & CLEARED:
+        cpu.change("R-TF-EVENT", "rflags", cpu.rflags & ~CLEARED)
+    if gate.type == INTERRUPT_GATE and cpu.rflags & IF:
         cpu.change("R-GATE-IF", "rflags", cpu.rflags & ~IF)
     if cpu.shadow:
         cpu.change("R-SHADOW-DELIVERY", "shadow", 0)
