@@ -199,6 +199,11 @@ def test_events_read_and_set_again_double_an_nmi_in_the_slot() -> None:  # puzzl
     assert [(row.delivered, row.extra) for row in table.rows] == [(1, 0), (1, 0), (2, 1)]
 
 
+def test_user_space_waits_for_its_turn() -> None:  # KVM_RUN has not returned at body: nothing is read or set there
+    assert measure(Scenario.parse("v1~plain~vnmi~nmi@work~getset@body")).extra == 0
+    assert measure(Scenario.parse("v1~gif-stops~vnmi~nmi@closed~getset@2")).extra == 1  # at the next stop
+
+
 def test_without_the_feature_a_policy_falls_back() -> None:
     for off in ("no.vnmi_cpuid", "no.vnmi", "no.vgif"):
         row = measure(Scenario.parse(f"v1~plain~vnmi~nmi@work~nmi@body~{off}"))

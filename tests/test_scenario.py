@@ -99,6 +99,8 @@ WRONG = {
     "v1~plain~vnmi~off@R-NO": "character 15, 'off@R-NO': off names 'R-NO', which is no rule that can be switched off;"
     " see vnmi_lab.rules.SWITCHABLE",
     "v1~asm.bm9x~bare": "character 4, 'asm.bm9x': line 1, column 1: unknown instruction 'noq': did you mean 'not'?",
+    "v1~plain~vnmi~nmix1001@work": "character 15, 'nmix1001@work': at most 1000 come at once, not 1001",
+    "v1~asm.bm9w!~bare": "character 4, 'asm.bm9w!': 'bm9w!' is not base64url of UTF-8 text",
     "v1~asm.a~bare": "character 4, 'asm.a': 'a' is not base64url of UTF-8 text",
     "v1~asm.bm9w.2~bare": "character 4, 'asm.bm9w.2': after asm. come main, then a vector and a handler each, with"
     " dots between",

@@ -154,7 +154,7 @@ class Kvm:
 
     def step(self) -> bool:
         """Let a stimulus arrive, pass one boundary of the guest, or one pass of KVM; False when nothing can happen."""
-        stimulus = self.schedule.next(self.ticks, self.rip)
+        stimulus = self.schedule.next(self.ticks, self.rip, held=() if self.phase == USER else MOVES)
         if stimulus is None:
             if self._pass():
                 self.ticks += 1

@@ -21,7 +21,7 @@ from vnmi_lab.hw.vmcb import Vmcb, diff
 from vnmi_lab.script import ACTIONS, Action, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from vnmi_lab.rules import Switches
 
@@ -114,10 +114,12 @@ class Schedule:
         """Numbers of those that have not come; the only thing here that changes."""
         self._where = tuple(_resolve(guest, s.at) for s in self.stimuli)
 
-    def next(self, now: int, rip: int) -> Stimulus | None:
-        """Take the first stimulus that is due: its step has come, or RIP is at its label."""
+    def next(self, now: int, rip: int, held: Container[str] = ()) -> Stimulus | None:
+        """Take the first stimulus that is due and not of a ``held`` kind: its step has come, or RIP is at its label."""
         for i in self.due:
             address = self._where[i]
+            if self.stimuli[i].what in held:
+                continue
             if now >= self._at(i) if address is None else rip == address:
                 return self._take(i)
         return None

@@ -18,7 +18,7 @@ ITEM      an arrival, ``WHATxTIMES@WHEN``: ``nmi@work``, ``nmix2@0``, ``irq.65@b
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +48,8 @@ DEFAULT_VECTOR = Stimulus(0).vector
 LABEL = re.compile(r"[A-Za-z_.][A-Za-z0-9_.]*")
 _ARRIVAL = re.compile(r"(?P<word>[a-z]+)(?:\.(?P<vector>\d+))?(?:x(?P<times>\d+))?@(?P<when>.+)", re.ASCII)
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]+", re.ASCII)
+MOST = 1_000
+"""Arrivals at once that a scenario may ask for."""
 ENOUGH = 10_000
 """Steps of bare metal within which an arrival that can come has come."""
 
@@ -243,7 +245,7 @@ def _with(scenario: Scenario, seen: set[str], item: str) -> Scenario:
         return _switched(scenario, item, seen)
     word, _, value = item.partition("@")
     if word == "absent":
-        place = int(value, 0) if _NUMBER.fullmatch(value) else value
+        place = _number(value) if _NUMBER.fullmatch(value) else value
         return replace(scenario, absent=(*scenario.absent, place))
     if word == "off":
         off = scenario.switches.off | {value}
@@ -295,15 +297,19 @@ def _guest(text: str) -> str | Source:
         if not _NUMBER.fullmatch(vector):
             msg = f"a vector must be a number, not {vector!r}"
             raise ValueError(msg)
-        handlers.append((int(vector, 0), _decoded(code)))
+        handlers.append((_number(vector), _decoded(code)))
     source = Source(_decoded(parts[0]), tuple(handlers))
     source.guest()
     return source
 
 
+def _number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
+
+
 def _decoded(text: str) -> str:
     try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        return b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
     except ValueError:
         msg = f"{text!r} is not base64url of UTF-8 text"
         raise ValueError(msg) from None
@@ -343,6 +349,9 @@ def _can_come(stimulus: Stimulus, labels: dict[str, int]) -> None:
         raise ValueError(msg)
     if stimulus.vector != DEFAULT_VECTOR and stimulus.what != "intr":
         msg = f"only irq has a vector, not {WORDS[stimulus.what]}"
+        raise ValueError(msg)
+    if stimulus.times > MOST:
+        msg = f"at most {MOST} come at once, not {stimulus.times}"
         raise ValueError(msg)
     if isinstance(stimulus.at, str):
         _is_label(stimulus.at, labels)
