@@ -10,6 +10,9 @@ from vnmi_lab.checks.exercise import LearnerError
 from vnmi_lab.checks.result import Verdict, wrong
 from vnmi_lab.guest import Guest
 from vnmi_lab.hw.asm import AsmError
+from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hv.vcpu import Features
+from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host, Stimulus
 
 STEPS = 200
@@ -46,6 +49,36 @@ def bare_metal(guest: Guest, stimuli: list[Stimulus]) -> BareMetal:
         except ValueError as error:
             raise LearnerError(f"Nothing can arrive there: {_said(error)}", repr(stimulus)) from error
     return BareMetal(guest, stimuli)
+
+
+def nmis(answer: object, most: int) -> list[Stimulus] | Verdict:
+    """Return the learner's list of stimuli, at most ``most`` NMIs and nothing else, or what is wrong with it."""
+    parts = listed(answer, "The answer must be a list of `Stimulus(...)`")
+    if isinstance(parts, Verdict):
+        return parts
+    stimuli = []
+    for part in parts:
+        if not isinstance(part, Stimulus):
+            return wrong(f"Everything in the list must be a `Stimulus(...)`, not {short(part)}.")
+        if part.what != "nmi":
+            return wrong(f"Only NMIs may arrive here, no {part.what.upper()}.")
+        stimuli.append(part)
+    sent = sum(stimulus.times for stimulus in stimuli)
+    return stimuli if sent <= most else wrong(f"You send {sent:,} NMIs; the task is to use at most {most}.")
+
+
+def under_kvm(guest: Guest, ops: NmiOps, stimuli: Iterable[Stimulus] = ()) -> Kvm:
+    """Put a guest and the learner's stimuli under KVM; ``LearnerError`` shows the stimulus that cannot be.
+
+    The processor has virtual NMIs if the policy uses them.
+    """
+    arrivals, features = tuple(stimuli), Features(vnmi_cpuid=ops.uses_vnmi)
+    for stimulus in arrivals:
+        try:
+            Kvm(guest, ops, features, stimuli=[stimulus])
+        except ValueError as error:
+            raise LearnerError(f"Nothing can arrive there: {_said(error)}", repr(stimulus)) from error
+    return Kvm(guest, ops, features, stimuli=arrivals)
 
 
 def scripted(guest: Guest, script: list[object]) -> Host:

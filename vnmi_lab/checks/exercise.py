@@ -6,7 +6,7 @@ import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from vnmi_lab.checks.result import Outcome, Result, Verdict
@@ -56,7 +56,7 @@ class Exercise:
 
     def check(self, answer: object = ...) -> Result:
         """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
-        if untouched(answer):
+        if untouched(answer) or self._is_as_given(answer):
             return Result(self.id, "not attempted", f"{self.task} For a hint: `{self.name}.hint()`.")
         try:
             verdict = self.judge(answer)
@@ -69,6 +69,13 @@ class Exercise:
             return Result(self.id, "raised", f"{type(error).__name__}: {error}", line)
         outcome: Outcome = "correct" if verdict.ok else "incorrect"
         return Result(self.id, outcome, verdict.message, "", verdict.divergence, verdict.trace)
+
+    def _is_as_given(self, answer: object) -> bool:
+        """Whether a function is compiled from no more than the one that a learner begins with."""
+        if not isinstance(answer, FunctionType):
+            return False
+        given = [const for const in compile(self.start, "", "exec").co_consts if isinstance(const, CodeType)]
+        return any(_does(code) == _does(answer.__code__) for code in given)
 
     def hint(self, number: int | None = None) -> Note:
         """Return the next hint, or hint ``number`` (from 1); after the last one it stays."""
@@ -106,12 +113,19 @@ class Exercise:
 
 
 def untouched(answer: object) -> bool:
-    """Whether an answer still has ``...``, None or a blank in it."""
+    """Whether an answer still has ``...``, None or a blank in it; a function, whether it uses ``...`` as a value."""
+    if isinstance(answer, FunctionType):
+        return ... in answer.__code__.co_consts
     if isinstance(answer, str):
         return BLANK in answer
     if isinstance(answer, list | tuple):
         return any(untouched(part) for part in answer)
     return answer is None or answer is ...
+
+
+def _does(code: CodeType) -> tuple[object, ...]:
+    """Return what a function does, whatever it is called and wherever it stands; a bare ``...`` does nothing."""
+    return code.co_code, code.co_names, code.co_varnames, code.co_consts
 
 
 def _learners_line(traceback: TracebackType | None) -> str | None:

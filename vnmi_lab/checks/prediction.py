@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from vnmi_lab.checks.text import box, prose, wrapped
-from vnmi_lab.machine import BareMetal, Host
-from vnmi_lab.trace import Trace
+from vnmi_lab.trace import AnyMachine, Trace
 
 Said: TypeAlias = Literal["right", "wrong", "skipped"]
 
@@ -78,7 +77,7 @@ class Prediction:
     id: str
     question: str
     options: tuple[Option, ...]
-    scene: Callable[[], BareMetal | Host]
+    scene: Callable[[], AnyMachine]
     measure: Callable[[Trace], object]
     until: Callable[[Trace], int]
     title: str = ""

@@ -7,7 +7,7 @@ from html import escape
 from typing import Literal, TypeAlias
 
 from vnmi_lab.checks.text import box, listing, prose, wrapped
-from vnmi_lab.rules import RULES, Rule
+from vnmi_lab.rules import Rule
 from vnmi_lab.trace import Trace
 
 Outcome: TypeAlias = Literal["correct", "incorrect", "not attempted", "raised"]
@@ -34,8 +34,8 @@ class Divergence:
 
     @classmethod
     def at(cls, trace: Trace, step: int, field: str, *, expected: object, actual: object, rule: str) -> Divergence:
-        """Describe step ``step`` of a trace; ``rule`` is an id of ``vnmi_lab.rules.RULES``."""
-        return cls(step, trace[step].text, field, str(expected), str(actual), RULES[rule])
+        """Describe step ``step`` of a trace; ``rule`` is an id of the trace's rules."""
+        return cls(step, trace[step].text, field, str(expected), str(actual), trace.rules[rule])
 
     def __str__(self) -> str:
         """Return where and what."""

@@ -1,0 +1,202 @@
+"""Exercises whose answer is one of KVM's functions: it is put into a policy, and the judge tries every schedule.
+
+The counterexample is the shortest one there is, and it is replayed up to the step that breaks the law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import groupby
+from reprlib import repr as short
+from types import FunctionType
+from typing import NamedTuple
+
+from vnmi_lab import judge
+from vnmi_lab.checks.exercise import LearnerError
+from vnmi_lab.checks.measure import counted, exits, irets
+from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.explore import STEP, explore
+from vnmi_lab.explore import Verdict as Judged
+from vnmi_lab.hv.calls import FUNCTIONS, rule_of
+from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hv.vcpu import Vcpu
+from vnmi_lab.judge import Case
+from vnmi_lab.kvm import GUEST
+from vnmi_lab.laws import COMES_TO_REST, Law, Moment
+from vnmi_lab.rules import Rule
+from vnmi_lab.trace import Step, Trace
+
+MOST_STATES = 20_000
+"""States after which a search gives up: right answers to the labs' exercises need a few thousand."""
+ROUNDS = 40
+"""Steps that are shown of a run that has no end."""
+YOURS = "your cell"
+"""The file that a trace gives for a learner's function."""
+
+
+def _exits_in_time(moment: Moment) -> bool:
+    """Say whether the guest, with its way free for an NMI that waits in software, is about to exit."""
+    machine, watch = moment.kvm, moment.watch
+    vcpu, cpu = machine.vcpu, machine.cpu
+    waits = machine.phase == GUEST and vcpu.nmi_pending and not vcpu.nmi_injected and not watch.in_service
+    return not waits or bool(cpu.trap or cpu.irr)
+
+
+AT_ONCE = Law(
+    "taken_at_once",
+    "An NMI that waits is taken as soon as no other is in service, as on bare metal.",
+    "kvm-unit-tests eventinj, NMI and NMI IRET",
+    _exits_in_time,
+)
+"""For guests without a shadow and with GIF set: nothing else may hold an NMI back there."""
+
+BOTH = Law(
+    "both_delivered",
+    "Of NMIs that arrive while none is in service two are delivered, and one of those that arrive while one is.",
+    "kvm-unit-tests multiple nmi, pending nmi",
+    lambda moment: not (moment.done and moment.watch.waiting),
+)
+
+
+class Seen(NamedTuple):
+    """How a broken law shows: in words, and as a value that was expected and one that was found."""
+
+    words: str
+    field: str
+    expected: str
+    actual: str
+
+
+SEEN: dict[str, Seen] = {
+    "not_before_iret": Seen(
+        "Two NMIs nest: the second is taken, and no IRET has completed since the first.", "NMIs in service", "1", "2"
+    ),
+    "not_lost": Seen("An NMI is lost: the guest is at rest and never heard of it.", "NMIs lost", "0", "1"),
+    "nothing_left": Seen("The guest is at rest, and an NMI is left over.", "NMIs that wait", "0", "1"),
+    "looked_at": Seen(
+        "An NMI waits in `nmi_pending`, it may be injected, and nobody will look.", "KVM_REQ_EVENT", "1", "0"
+    ),
+    "not_over_delivered": Seen(
+        "One NMI too many: the guest takes more of them than bare metal would have remembered.",
+        "NMIs too many", "0", "1",
+    ),
+    "no_borrowed_flags": Seen("The TF that KVM borrowed is in the guest's stack frame.", "TF in the frame", "0", "1"),
+    "enters": Seen("The guest cannot be entered any more.", "VMRUN enters", "yes", "no"),
+    COMES_TO_REST.slug: Seen(
+        "The run never comes to its end: the same happens again and again.", "the guest rests", "yes", "no"
+    ),
+    "no_iret_exit": Seen("There is an IRET exit, and vNMI needs none.", "IRET exits", "0", "1"),
+    "no_step_exit": Seen("The guest is single-stepped, and vNMI needs no such exit.", "#DB exits", "0", "1"),
+    AT_ONCE.slug: Seen(
+        "An NMI waits in `nmi_pending`, no other is in service, and the guest goes on: nothing makes it exit.",
+        "an exit for the NMI that waits", "yes", "no",
+    ),
+    BOTH.slug: Seen("One NMI too few: bare metal would have taken one more.", "NMIs too few", "0", "1"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Judges a learner's version of function ``name`` in ``parent``: no case may break a law in any schedule.
+
+    ``done`` says what a right answer shows, ``laws`` are asked beside those of each case.
+    """
+
+    name: str
+    parent: NmiOps
+    cases: tuple[Case, ...]
+    done: str
+    laws: tuple[Law, ...] = (AT_ONCE, BOTH)
+
+    def __call__(self, answer: object) -> Verdict:
+        """Put the function in its place and try every schedule; ``LearnerError`` when it cannot be run."""
+        if not isinstance(answer, FunctionType):
+            return wrong(f"The answer must be your function `{self.name}`, not {short(answer)}.")
+        if answer.__name__ != self.name:
+            return wrong(f"The function must be called `{self.name}`, as in KVM, not `{answer.__name__}`.")
+        ops = self.policy(answer)
+        found = []
+        for case in self.cases:
+            found.append(self._judged(case, ops))
+            if found[-1].broken:
+                return broken(found[-1])
+            if not found[-1].complete:
+                return wrong(f"There is no end of states: {MOST_STATES:,}, and each is new. What keeps growing?")
+        states = sum(verdict.states for verdict in found)
+        assert found[0].search is not None
+        run = Trace(found[0].search.machine(), "Your function at work", ROUNDS)
+        return right(f"No schedule breaks a law, and {states:,} states were visited. {self.done}", run)
+
+    def policy(self, answer: FunctionType) -> NmiOps:
+        """Return ``parent`` with the learner's function in its place; a trace shows it under its own name."""
+        watched = getattr(judge.learned(answer, self.parent), self.name)
+        return self.parent.but(**{self.name: in_the_call_path(watched, YOURS)})
+
+    def _judged(self, case: Case, ops: NmiOps) -> Judged:
+        search = case.search(ops)
+        try:
+            return explore(replace(search, laws=search.laws + self.laws, most=MOST_STATES))
+        except judge.LearnerError as error:
+            said, _at, line = str(error).partition(" at line ")
+            raise LearnerError(f"{said.rstrip(',.')}.", f"line {line}" if line else "") from error
+        except Exception as error:  # KVM stumbled over what the function left behind
+            said = f"KVM cannot go on after your function: {type(error).__name__}: {error}."
+            raise LearnerError(said, f"def {self.name}(vcpu):") from error
+
+
+def in_the_call_path(function: Callable[[Vcpu], object], source: str) -> Callable[[Vcpu], object]:
+    """Let a trace show a function that is not KVM's own, and what it changed, under its name; ``source`` has it.
+
+    A learner's function has the name of the KVM function that it stands for, and that one's rule stays.
+    """
+    name = function.__name__
+    sentence = (function.__doc__ or name).strip().splitlines()[0]
+    FUNCTIONS.setdefault(rule_of(name), Rule(rule_of(name), sentence, source, "model"))
+
+    def call(vcpu: Vcpu) -> object:
+        if vcpu.cpu.sink is None:
+            return function(vcpu)
+        vcpu.enter(name, source)
+        try:
+            return function(vcpu)
+        finally:
+            vcpu.leave()
+
+    return call
+
+
+def broken(verdict: Judged) -> Verdict:
+    """Return what is said of a policy that breaks a law, with the shortest schedule as its run."""
+    law = verdict.broken
+    assert law is not None
+    endless = law.slug == COMES_TO_REST.slug
+    trace = Trace(verdict.replay(), "The shortest schedule that breaks it", len(verdict.schedule) + ROUNDS * endless)
+    step = trace[_again(trace) if endless else -1]
+    seen = SEEN.get(law.slug, Seen(law.sentence, law.slug, "kept", "broken"))
+    grade = "APM" if law.source.startswith("APM") else "model" if endless else "KVM"
+    rule = Rule(law.slug, law.sentence, law.source, grade)
+    found = Divergence(step.index, step.text, seen.field, seen.expected, seen.actual, rule)
+    more = _returns(trace, step) if law.slug == "not_before_iret" else ""
+    return wrong(f"{seen.words}{more} The shortest schedule: {told(verdict.schedule)}.", trace, found)
+
+
+def _again(trace: Trace) -> int:
+    """Return the step at which a run without end does something again: the second exit of its last kind."""
+    left = exits(trace)
+    last = [step.index for step, event in left if (event.code, event.rip) == (left[-1][1].code, left[-1][1].rip)]
+    return last[min(1, len(last) - 1)]
+
+
+def _returns(trace: Trace, step: Step) -> str:
+    """Say where the NMI that came too early will return to, if that is at an IRET or behind one that never ran."""
+    line = next((line for line in trace.code if line.address == step.rip), None)
+    if line is not None and line.text.startswith("iret"):
+        return f" It will return to the `{line.text}` of the first handler, which has not been executed."
+    return "" if irets(trace) or line is not None else " The first handler's IRET was never executed."
+
+
+def told(schedule: tuple[str, ...]) -> str:
+    """Return a schedule as a list in words: "1 step, NMI, 6 steps"."""
+    parts = [(name, len(list(group))) for name, group in groupby(schedule)]
+    return ", ".join(counted(count, name) if name == STEP or count > 1 else name for name, count in parts)

@@ -1,0 +1,407 @@
+"""Lab 04, vNMI: its guests, its predictions and its exercises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from reprlib import repr as short
+
+from vnmi_lab.checks.answers import STEPS, nmis, under_kvm
+from vnmi_lab.checks.costs import Costs, costs
+from vnmi_lab.checks.exercise import Exercise, Wrong
+from vnmi_lab.checks.hooks import Hook
+from vnmi_lab.checks.lab03 import GUEST, HANDLER, IN_HANDLER, PROGRAM, exit_of, name_of, next_step, second_arrival
+from vnmi_lab.checks.measure import counted, depth, entries, exits, irets
+from vnmi_lab.checks.prediction import LONGEST, Option, Prediction
+from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.guest import Guest
+from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
+from vnmi_lab.hw.events import Changed, HostDid
+from vnmi_lab.hw.svm import exit_name
+from vnmi_lab.hw.vmcb import IntCtl
+from vnmi_lab.judge import CHEAP, MOVED
+from vnmi_lab.kvm import Kvm
+from vnmi_lab.machine import Host, Stimulus
+from vnmi_lab.trace import Step, Trace
+
+# --- guests ---------------------------------------------------------------------------------------------------------
+
+TALKS = """
+handler: inc qword [rbx+16]
+call:    vmmcall               ; "host, I am in my NMI handler"
+leave:   iretq
+"""
+CALLS = """
+start:   inc rax
+work:    inc rax
+done:    vmmcall               ; "host, I am done"
+"""
+V_NMI, V_NMI_MASK, V_NMI_ENABLE = 1 << 11, 1 << 12, 1 << 26
+NMI_WORD = 0x80000200
+
+
+class Mailbox(Kvm):
+    """A KVM that is careless: for an NMI it writes V_NMI into the VMCB at once, and does not kick."""
+
+    def fresh(self) -> Mailbox:
+        """Return the same machine at its start."""
+        return Mailbox(self.guest, self.ops, self.features, self.switches, self.stimuli)
+
+    def _arrive(self, stimulus: Stimulus) -> None:
+        """Write V_NMI while the guest runs."""
+        del stimulus
+        old = self.vcpu.vmcb.int_ctl
+        self.cpu.emit(HostDid("R-HOST", "V_NMI = 1"))
+        self.cpu.emit(Changed("R-HOST", "int_ctl.v_nmi_pending", old.v_nmi_pending, 1))
+        self.vcpu.vmcb.store("int_ctl", old.replace(v_nmi_pending=1))
+
+
+def side_by_side(stimuli: Sequence[Stimulus]) -> Costs:
+    """Count the same guest with the same NMIs on bare metal, with IRET interception, and with virtual NMIs."""
+    return costs(PROGRAM, HANDLER, stimuli, ("legacy", "vnmi"))
+
+
+def one_nmi() -> Kvm:
+    """Let one NMI arrive for a guest with virtual NMIs."""
+    return under_kvm(GUEST, VNMI, [Stimulus(at="work")])
+
+
+def both(stimuli: Sequence[Stimulus]) -> tuple[Kvm, Kvm]:
+    """Return the same guest with the same NMIs twice: as it was up to Linux 6.3, and with virtual NMIs."""
+    return under_kvm(GUEST, LEGACY, stimuli), under_kvm(GUEST, VNMI, stimuli)
+
+
+# --- predictions ----------------------------------------------------------------------------------------------------
+
+
+def extra(trace: Trace) -> list[Step]:
+    """Return the exits that are neither a kick nor the end: what an NMI costs beside its arrival."""
+    return [step for step, event in exits(trace) if name_of(event.code) not in ("INTR", "HLT")]
+
+
+def _second_after(trace: Trace) -> tuple[bool, int]:
+    """Return whether the second NMI nests, and how many exits come between the first IRET and its handler."""
+    second, first_iret = entries(trace)[1], irets(trace)[0]
+    between = [step for step, _event in exits(trace) if first_iret.index < step.index < second.index]
+    return depth(second) > 1, len(between)
+
+
+def _written(trace: Trace) -> int:
+    return next(step.index for step in trace if step.kind == "host" and "V_NMI" in step.text)
+
+
+def _mail(trace: Trace) -> str:
+    """Return when the NMI that was written into the VMCB of a running guest is taken."""
+    runs = entries(trace)
+    if not runs:
+        return "never"
+    gone = [step.index for step, _event in exits(trace)]
+    return "at once" if runs[0].index < gone[0] else "later"
+
+
+def _how_two(trace: Trace) -> tuple[int, int]:
+    return len(entries(trace)), len(extra(trace))
+
+
+def _entered(trace: Trace) -> str:
+    """Return what becomes of the first VMRUN."""
+    return "refused" if exit_name(exits(trace)[0][1].code) == "INVALID" else "runs"
+
+
+def _handed_over(trace: Trace) -> int:
+    return next_step(trace, "vmrun", exit_of(trace, "INTR")).index
+
+
+def _first_vmrun(trace: Trace) -> int:
+    return next(step.index for step in trace if step.kind == "vmrun") - 1
+
+
+no_exit = Prediction(
+    "lab04.no_exit",
+    "KVM has written V_NMI = 1 and enters the guest, which takes the NMI, handles it, returns and goes on. "
+    "How many exits will there be on the way, before the guest halts?",
+    (
+        Option("None.", 0, "The processor takes it, masks, and unmasks at the IRET. KVM need not hear of any of it."),
+        Option("One: the IRET.", 1, "That was how software learnt of the end. Now the processor keeps the mask."),
+        Option("Two: the IRET, and a step behind it.", 2, "Even the old way took the step only when an NMI waited."),
+    ),
+    one_nmi,
+    lambda trace: len(extra(trace)),
+    _handed_over,
+    "One virtual NMI",
+)
+
+behind_the_iret = Prediction(
+    "lab04.behind_the_iret",
+    "V_NMI_MASK is 1: the guest is in its handler. A second NMI has arrived, and KVM writes V_NMI = 1 again. "
+    "When is the second NMI taken?",
+    (
+        Option("At once, in the handler.", (True, 0), "It is V_NMI_MASK that the processor looks at first."),
+        Option("Behind the IRET, after one exit.", (False, 1), "There is nothing to exit for: no intercept is set."),
+        Option("Behind the IRET, with no exit.", (False, 0), "The IRET clears V_NMI_MASK, and V_NMI was waiting."),
+    ),
+    lambda: under_kvm(GUEST, VNMI, IN_HANDLER),
+    _second_after,
+    second_arrival,
+    "A second virtual NMI in the handler of the first",
+)
+
+mailbox = Prediction(
+    "lab04.mailbox",
+    "Now somebody is clever and saves the kick. The guest runs, and another processor writes V_NMI = 1 straight into "
+    "the VMCB in memory. When does the guest take that NMI?",
+    (
+        Option("At once.", "at once", "The running processor does not look into the VMCB. It has its own copy."),
+        Option("After the next exit and VMRUN.", "later", "It would, if the bit were still there after the exit."),
+        Option("Never.", "never", "At the exit the processor writes its own copy back, and that says 0."),
+    ),
+    lambda: Mailbox(GUEST, VNMI, stimuli=[Stimulus(at="work")]),
+    _mail,
+    _written,
+    "V_NMI, written while the guest runs",
+)
+
+two_doors = Prediction(
+    "lab04.two_doors",
+    "Two NMIs arrive before the guest is entered. On bare metal both would be taken, one after the other. V_NMI is "
+    "one bit. How often does the handler run, and at what price beside the arrivals?",
+    (
+        Option("Twice, with one exit in between.", (2, 1), "It needs no exit: one VMRUN can carry two NMIs."),
+        Option("Twice, with no exit at all.", (2, 0), "One goes by EVENTINJ, which sets V_NMI_MASK; the other waits."),
+        Option("Once: they share the bit.", (1, 0), "The bit is one door. There is a second one, and it is an old one."),
+    ),
+    lambda: under_kvm(GUEST, VNMI, [Stimulus(at=0, times=2)]),
+    _how_two,
+    _first_vmrun,
+    "Two NMIs before the guest is entered",
+)
+
+no_intercept = Prediction(
+    "lab04.no_intercept",
+    "A virtual NMI never exits. So somebody thinks that the NMI intercept is of no use any more and leaves it out, "
+    "with V_NMI_ENABLE = 1. What does VMRUN do?",
+    (
+        Option("It refuses: #VMEXIT INVALID.", "refused", "The manual demands the intercept. It is for physical NMIs."),
+        Option("It runs, and all is well.", "runs", "It would leave a physical NMI, the host's own, to the guest."),
+    ),
+    lambda: under_kvm(GUEST, POLICIES["m10"]),
+    _entered,
+    lambda _trace: 0,
+    "V_NMI_ENABLE without the NMI intercept",
+)
+
+# --- exercise 1 -----------------------------------------------------------------------------------------------------
+
+WIDTH = 64
+
+
+def _talking(word: int | None, *, intercept: bool = True) -> Host:
+    """Let a host put an NMI in service, and then, when the guest calls from its handler, write int_ctl and go on."""
+    host = Host(Guest.of(CALLS, {2: TALKS}))
+    host.do("icpt", "nmi")
+    host.do("ctl+", V_NMI_ENABLE)
+    host.do("inj", NMI_WORD)
+    host.do("run")
+    if word is not None:
+        host.do("set", "int_ctl", word)
+        if not intercept:
+            host.do("noicpt", "nmi")
+        host.do("run", budget=STEPS)
+        host.do("run", budget=STEPS)
+    return host
+
+
+def in_service() -> Host:
+    """Return a host whose guest calls from its NMI handler, entered with virtual NMIs enabled."""
+    return _talking(None)
+
+
+def _judge_int_ctl(answer: object) -> Verdict:
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < 1 << WIDTH:
+        return wrong(f"`int_ctl` must be a number of at most 64 bits, not {short(answer)}.")
+    trace = Trace(_talking(answer).fresh(), f"int_ctl = {answer:08X}h", STEPS)
+    mistake = _strange(answer) or _not_so(trace, entries(trace), answer)
+    if mistake is not None:
+        return mistake
+    without = exit_name(exits(Trace(_talking(answer, intercept=False).fresh(), "", STEPS))[-1][1].code)
+    return right(
+        f"The second NMI waits, and is taken directly behind the first one's IRET. int_ctl = {answer:08X}h. "
+        f"With the NMI intercept off, the same word gives {without}: the machine tried that too.",
+        trace,
+    )
+
+
+def _not_so(trace: Trace, runs: list[Step], word: int) -> Verdict | None:
+    """Say what is wrong with what the guest did, if anything."""
+    entered = [step.index for step in trace if step.kind == "vmrun"][1]
+    if not word & V_NMI_ENABLE:
+        found = Divergence.at(trace, entered, "V_NMI_ENABLE", expected=1, actual=0, rule="R-VMRUN-VNMI")
+        return wrong("The processor does not look at the other two bits: virtual NMIs are not enabled.", trace, found)
+    if len(runs) == 1:
+        found = Divergence.at(trace, entered, "V_NMI", expected=1, actual=0, rule="R-VMRUN-VNMI")
+        return wrong("No second NMI was taken: none is queued.", trace, found)
+    if depth(runs[1]) > 1:
+        found = Divergence.at(trace, runs[1].index, "handler_depth", expected=1, actual=2, rule="R-MASK-VNMI")
+        return wrong("The second NMI nested: the processor did not know that one is in service.", trace, found)
+    return None
+
+
+def _strange(word: int) -> Verdict | None:
+    """Refuse bits that have nothing to do with virtual NMIs."""
+    more = word & ~(V_NMI | V_NMI_MASK | V_NMI_ENABLE)
+    if not more:
+        return None
+    bits = ", ".join(str(bit) for bit in range(WIDTH) if more >> bit & 1)
+    known = [name for name, value in IntCtl(more).named().items() if value]
+    names = f" ({', '.join(known)})" if known else ""
+    return wrong(f"Bits {bits}{names} have nothing to do with this task; leave them 0.")
+
+
+int_ctl = Exercise(
+    id="lab04.int_ctl",
+    task="Write the int_ctl of a guest with one NMI in service and one queued.",
+    variable="int_ctl",
+    judge=_judge_int_ctl,
+    hints=(
+        "Three bits: one that says that an NMI is queued, one that says that one is in service, and one without which "
+        "the processor looks at neither.",
+        "Bits 11, 12 and 26. `1 << 11` is a number with bit 11 set; join them with `|`.",
+        "`1 << 11 | 1 << 12 | 1 << 26`, which is 04001800h.",
+    ),
+    start="int_ctl = ...",
+    good="int_ctl = 1 << 11 | 1 << 12 | 1 << 26",
+    why="V_NMI for the one that is queued, V_NMI_MASK for the one in service, V_NMI_ENABLE for both: 04001800h.",
+    wrong=(
+        Wrong("not enabled", "int_ctl = 1 << 11 | 1 << 12", "The processor does not look at the other two bits"),
+        Wrong("nothing queued", "int_ctl = 1 << 12 | 1 << 26", "No second NMI was taken"),
+        Wrong("nothing in service", "int_ctl = 1 << 11 | 1 << 26", "The second NMI nested"),
+        Wrong("one bit too many", "int_ctl = 0x06001800", "Bits 25 (v_gif_enable) have nothing to do with this task"),
+    ),
+)
+
+# --- exercise 2 -----------------------------------------------------------------------------------------------------
+
+_GOOD = """def process_nmi(vcpu):
+    busy = vcpu.ops.get_nmi_mask(vcpu) or vcpu.nmi_injected
+    limit = 1 if busy else 2
+    if vcpu.ops.is_vnmi_pending(vcpu):
+        limit -= 1
+    vcpu.nmi_pending = min(vcpu.nmi_pending + vcpu.nmi_queued, limit)
+    vcpu.nmi_queued = 0
+    if vcpu.nmi_pending and vcpu.ops.set_vnmi_pending(vcpu):
+        vcpu.nmi_pending -= 1
+    if vcpu.nmi_pending:
+        vcpu.make_request(REQ_EVENT)
+"""
+
+
+def _variant(*changes: tuple[str, str]) -> str:
+    """Return the good answer with changes, each of which must apply."""
+    text = _GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+_SLOT = "    if vcpu.ops.is_vnmi_pending(vcpu):\n        limit -= 1\n"
+_LOOK = "    if vcpu.nmi_pending:\n        vcpu.make_request(REQ_EVENT)\n"
+_KEEP = " and vcpu.ops.set_vnmi_pending(vcpu):\n        vcpu.nmi_pending -= 1"
+_KEPT = ":\n        vcpu.ops.set_vnmi_pending(vcpu)"
+_HAND_OVER = "    if vcpu.nmi_pending and vcpu.ops.set_vnmi_pending(vcpu):\n        vcpu.nmi_pending -= 1\n"
+
+process_nmi = Exercise(
+    id="lab04.process_nmi",
+    task="Write process_nmi: how many NMIs are accepted, and which of them goes into the processor's slot.",
+    variable="process_nmi",
+    judge=Hook(
+        "process_nmi",
+        VNMI,
+        (CHEAP, MOVED),
+        "Three before an entry give two, any number in a handler give one more, no IRET or #DB exit is spent, and a "
+        "vCPU may be saved and restored at any stop.",
+    ),
+    hints=(
+        "First the limit. Two may wait when none is in service, one when one is. And if one sits in the processor's "
+        "slot already, that is one fewer.",
+        "Accept with `min(vcpu.nmi_pending + vcpu.nmi_queued, limit)`. Then hand one over: `set_vnmi_pending` says "
+        "True when it took it, and then it does not wait in `nmi_pending` any more.",
+        "If one is left in `nmi_pending` after that, it must go by EVENTINJ: `vcpu.make_request(REQ_EVENT)`.",
+    ),
+    start=(
+        "def process_nmi(vcpu):\n"
+        "    limit = ...  # how many may wait\n"
+        "    vcpu.nmi_pending = min(vcpu.nmi_pending + vcpu.nmi_queued, limit)\n"
+        "    vcpu.nmi_queued = 0\n"
+        "    ...  # hand one over; ask for a look if one is left\n\n"
+    ),
+    good=_GOOD,
+    why="Slot and queue share one limit, so no more wait than bare metal remembers. What is left goes by EVENTINJ.",
+    wrong=(
+        Wrong("the slot is not counted", _variant((_SLOT, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("always two", _variant(("1 if busy else 2", "2")), "An NMI waits in `nmi_pending`"),
+        Wrong("always one", _variant(("1 if busy else 2", "1")), "One NMI too few"),
+        Wrong("never handed over", _variant((_HAND_OVER, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("handed over and kept", _variant((_KEEP, _KEPT)), "One NMI too many"),
+        Wrong("nobody looks", _variant((_LOOK, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("the queue is kept", _variant(("    vcpu.nmi_queued = 0\n", "")), "One NMI too many"),
+    ),
+)
+
+# --- exercise 3 -----------------------------------------------------------------------------------------------------
+
+MOST, DELIVERED, DEAR = 6, 3, 4
+
+
+def _judge_dear(answer: object) -> Verdict:
+    stimuli = nmis(answer, MOST)
+    if isinstance(stimuli, Verdict):
+        return stimuli
+    machines = both(stimuli)
+    legacy, vnmi = (Trace(machine, machine.ops.name, LONGEST * 3) for machine in machines)
+    taken = len(entries(legacy)), len(entries(vnmi))
+    if taken != (DELIVERED, DELIVERED):
+        message = f"Legacy delivers {counted(taken[0], 'NMI')} and vNMI {taken[1]}; the task is {DELIVERED} under both."
+        step = entries(legacy)[DELIVERED] if taken[0] > DELIVERED else legacy[-1]
+        found = Divergence.at(legacy, step.index, "handler runs", expected=DELIVERED, actual=taken[0], rule="K-process_nmi")
+        return wrong(message, legacy, found if taken[0] != DELIVERED else None)
+    spent = extra(legacy)
+    names = ", ".join(name_of(int(step.state["exit_code"] or 0)) for step in spent)
+    more = len(spent) - len(extra(vnmi))
+    if more == DEAR:
+        return right(f"Legacy spends {names}; vNMI spends nothing of the kind, and delivers the same three.", legacy)
+    found = Divergence.at(legacy, spent[-1].index, "extra exits", expected=DEAR, actual=more, rule="R-VMEXIT")
+    return wrong(f"Legacy spends {more} exits more: {names}. The task is {DEAR}.", legacy, found)
+
+
+four_more = Exercise(
+    id="lab04.four_more",
+    task="Place NMIs so that three are delivered, and legacy spends exactly four exits more than vNMI.",
+    variable="stimuli",
+    judge=_judge_dear,
+    hints=(
+        "Every NMI that is delivered costs legacy an IRET exit. That is three. Where does a fourth exit come from?",
+        "A #DB exit is spent for an NMI that had to wait for the IRET of another. Exactly one of the three must wait.",
+        "One at `work`, one at `handler`, which waits; and one at `done`, when all is over.",
+    ),
+    start='stimuli = [Stimulus(at="work"), ...]',
+    good='stimuli = [Stimulus(at="work"), Stimulus(at="handler"), Stimulus(at="done")]',
+    why="Three IRET exits, and one #DB for the NMI that had to wait: D + W = 3 + 1.",
+    wrong=(
+        Wrong(
+            "nobody waits",
+            'stimuli = [Stimulus(at="work"), Stimulus(at="more"), Stimulus(at="done")]',
+            "Legacy spends 3 exits more: IRET, IRET, IRET.",
+        ),
+        Wrong("all at once", 'stimuli = [Stimulus(at="work", times=3)]', "Legacy delivers 2 NMIs and vNMI 2;"),
+        Wrong(
+            "four are delivered",
+            'stimuli = [Stimulus(at=place) for place in ("start", "work", "more", "done")]',
+            "Legacy delivers 4 NMIs and vNMI 4;",
+        ),
+        Wrong("many", 'stimuli = [Stimulus(at="work", times=9)]', "You send 9 NMIs; the task is to use at most 6."),
+    ),
+)
+
+PREDICTIONS = (no_exit, behind_the_iret, mailbox, two_doors, no_intercept)
+EXERCISES = (int_ctl, four_more, process_nmi)
