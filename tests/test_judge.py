@@ -18,8 +18,10 @@ from vnmi_lab.judge import (
     EXPOSED,
     GUESTS,
     MOST_LINES,
+    Case,
     Deviation,
     LearnerError,
+    depends,
     judge,
     learned,
 )
@@ -140,6 +142,18 @@ def test_two_searches_of_the_same_are_the_same() -> None:
 def test_laws_are_sentences_with_a_source() -> None:
     assert len({law.slug for law in LAWS}) == len(LAWS)
     assert all(law.sentence.endswith(".") and law.source for law in LAWS)
+
+
+def test_a_verdict_says_which_open_switch_it_depends_on() -> None:
+    faulty = Case("faulty", 2, transparent=True)
+    first = faulty.verdict(LEGACY)
+    assert not first.holds, "a faulting IRET moves RIP, and KVM takes that for the end of the handler"
+    others = depends(LEGACY, faulty, first)
+    assert set(others) == {"faulting_iret_unmasks"}, "a processor that unmasks then, too, shows the guest the same"
+    assert others["faulting_iret_unmasks"].holds
+    (plain,) = judge(LEGACY, "idle", 1, switches=True)
+    assert plain.depends == ()
+    assert str(plain).endswith("(depends on no open switch)")
 
 
 def test_a_search_that_is_cut_does_not_claim_to_hold() -> None:

@@ -232,6 +232,9 @@ def _explore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", required=True, metavar="P|FILE.py:NAME", help="a shipped policy, or your own code")
     parser.add_argument("--guest", help="a guest by name; else those that expose or acquit the policy")
     parser.add_argument("--nmis", type=int, help="how many NMIs may arrive (default: 3)")
+    parser.add_argument(
+        "--switches", action="store_true", help="ask again under each open switch, and say which the verdict depends on"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
 
@@ -241,7 +244,7 @@ def _explore(options: argparse.Namespace) -> int:
     from vnmi_lab import isolate, judge
 
     try:
-        verdicts = isolate.ask(options.policy, options.guest, options.nmis)
+        verdicts = isolate.ask(options.policy, options.guest, options.nmis, switches=options.switches)
     except (ValueError, judge.LearnerError) as problem:
         print(f"vnmi-lab explore: {problem}", file=sys.stderr)
         return BAD_INPUT

@@ -76,6 +76,8 @@ class Verdict:
     broken: Law | None = None
     schedule: tuple[str, ...] = ()
     search: Search | None = field(default=None, repr=False, compare=False)
+    depends: tuple[str, ...] | None = None
+    """The open switches under whose other setting the verdict would be another; None: not asked."""
 
     @property
     def holds(self) -> bool:
@@ -100,6 +102,11 @@ class Verdict:
 
     def __str__(self) -> str:
         """Return the verdict in a sentence, a counterexample with its runs of steps counted."""
+        if self.depends is None:
+            return self._sentence()
+        return f"{self._sentence()} (depends on {', '.join(self.depends) or 'no open switch'})"
+
+    def _sentence(self) -> str:
         if self.broken is not None:
             return (
                 f"{self.policy}: broken after {len(self.schedule)} steps. {self.broken.sentence} {brief(self.schedule)}"

@@ -110,18 +110,20 @@ def isolated(path: Path, name: str, parent: str = "legacy") -> tuple[NmiOps, Hoo
     return POLICIES[parent].but(f"{path.name}:{name}", **hooks), hook
 
 
-def ask(policy: str, guest: str | None = None, nmis: int | None = None) -> tuple[Verdict, ...]:
+def ask(
+    policy: str, guest: str | None = None, nmis: int | None = None, *, switches: bool = False
+) -> tuple[Verdict, ...]:
     """Judge a policy by name, or a hook in a learner's file by ``FILE.py:NAME``, which then runs in its own process.
 
     ``ValueError`` or ``LearnerError`` in one line for what cannot be judged.
     """
     checked(guest, nmis)
     if ".py" not in policy:
-        return judge(named(policy), guest, nmis)
+        return judge(named(policy), guest, nmis, switches=switches)
     path, name = split(policy)
     ops, hook = isolated(path, name, parent_of(name).name)
     try:
-        return judge(ops, guest, nmis)
+        return judge(ops, guest, nmis, switches=switches)
     finally:
         hook.close()
 

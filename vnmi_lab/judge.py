@@ -160,15 +160,36 @@ def cases(ops: NmiOps) -> tuple[Case, ...]:
     return ACQUITTED["vnmi" if ops.uses_vnmi else "legacy"]
 
 
-def judge(ops: NmiOps, guest: str | None = None, nmis: int | None = None) -> tuple[Verdict, ...]:
-    """Return the verdicts on a policy, up to the first that breaks a law."""
-    asked = cases(ops) if guest is None else (Case(guest, 3),)
+def judge(
+    ops: NmiOps, guest: str | None = None, nmis: int | None = None, *, switches: bool = False
+) -> tuple[Verdict, ...]:
+    """Return the verdicts on a policy, up to the first that breaks a law.
+
+    ``switches``: ask again under the other setting of each open switch, and say which the verdict depends on.
+    """
     verdicts: list[Verdict] = []
-    for case in asked:
-        verdicts.append(case.verdict(ops, nmis))
-        if not verdicts[-1].holds:
+    for case in cases(ops) if guest is None else (Case(guest, 3),):
+        verdict = case.verdict(ops, nmis)
+        verdicts.append(replace(verdict, depends=tuple(depends(ops, case, verdict, nmis))) if switches else verdict)
+        if not verdict.holds:
             break
     return tuple(verdicts)
+
+
+OPEN = tuple(name for name in Switches().names() if name != "caching")
+"""The questions that no source answers; ``caching`` is no question but something a processor may do."""
+
+
+def depends(ops: NmiOps, case: Case, first: Verdict, nmis: int | None = None) -> dict[str, Verdict]:
+    """Return the open switches on which a verdict depends, each with the verdict under its other setting."""
+    given = case.actions.get("switches") or Switches()
+    others: dict[str, Verdict] = {}
+    for name in OPEN:
+        other = replace(given, **{name: not getattr(given, name)})
+        verdict = case._replace(actions={**case.actions, "switches": other}).verdict(ops, nmis)
+        if (verdict.holds, verdict.broken and verdict.broken.slug) != (first.holds, first.broken and first.broken.slug):
+            others[name] = verdict
+    return others
 
 
 def checked(guest: str | None, nmis: int | None) -> None:
@@ -198,6 +219,7 @@ def as_json_value(verdict: Verdict) -> dict[str, object]:
         "law": verdict.broken and verdict.broken.slug,
         "sentence": verdict.broken and verdict.broken.sentence,
         "schedule": list(verdict.schedule),
+        "depends": None if verdict.depends is None else list(verdict.depends),
     }
 
 
