@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from vnmi_lab.hv.calls import FUNCTIONS
+from vnmi_lab.hv.calls import FUNCTIONS, rule_of
 from vnmi_lab.hw.delivery import CF, DF, IF, NMI_WORD, NT, OF, PF, RF, SF, TF, ZF, vector_of
 from vnmi_lab.hw.events import (
     Arrived,
@@ -55,6 +55,8 @@ NO_NEWS = (
     "vmcb.next_rip",
 )  # fmt: skip
 """What KVM writes down for itself: worth a line in the list of changes, not a place in the sentence."""
+FLOW = ("vcpu_enter_guest", "kvm_check_and_inject_events", "svm_vcpu_run", "after_exit", "svm_handle_exit")
+"""Functions of KVM that call the others: what they do themselves, the others' changes tell."""
 
 
 def words(
@@ -119,6 +121,9 @@ def _exec(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> 
 def _stimulus(events: Sequence[Event], changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:
     posted = [e for e in _all(events, Arrived) if e.rule == WORLD]
     arrivals = posted or _all(events, Arrived)
+    if arrivals[0].source == "migrate":
+        way = "KVM_GET_VCPU_EVENTS here, KVM_SET_VCPU_EVENTS there"
+        return "migration", " ".join([f"User space moves the vCPU to another machine: {way}.", *_jobs(events, changes)])
     times = f" x{len(arrivals)}" if len(arrivals) > 1 else ""
     label = f"{arrivals[0].source.upper()} arrives{times}"
     return label, _posted(posted, events, changes) if posted else _arrivals(events)
@@ -153,17 +158,48 @@ def _number(vector: int) -> str:
     return str(vector) if vector < EXCEPTIONS else f"{vector:X}h"
 
 
-def _jobs(events: Sequence[Event], changes: Sequence[Changed], also: str = "") -> list[str]:
-    """Return a sentence for each KVM function that changed something worth telling, and for the one named ``also``."""
-    said = []
-    for call in dict.fromkeys((e.rule, e.function) for e in _all(events, KvmCalled)):
-        rule, function = call
-        own = [c for c in changes if c.rule == rule and c.field not in NO_NEWS and not c.field.startswith("clean")]
-        if own or function == also:
-            job = FUNCTIONS[rule].sentence.rstrip(".")
-            effects = f" ({_listed(_net(own))})" if own else ""
-            said.append(f"{function}: {job[:1].lower()}{job[1:]}{effects}.")
-    return said
+def _jobs(events: Sequence[Event], changes: Sequence[Changed]) -> list[str]:
+    """Return a sentence for each KVM function that did something, with what those did that it called in turn."""
+    calls = _all(events, KvmCalled)
+    wanted = acted(events, changes)
+    told: dict[str, list[str]] = {}
+    depth = len(calls)  # of the function being told
+    job = ""
+    for call in calls:
+        if call.depth <= depth:
+            depth, job = len(calls), ""
+        if not job and call in wanted:
+            depth, job = call.depth, call.rule
+        if job:
+            told.setdefault(job, []).append(call.rule)
+    return [_job(rule, [c for c in changes if c.rule in rules and _news(c)]) for rule, rules in told.items()]
+
+
+def _job(rule: str, changes: Sequence[Changed]) -> str:
+    job = FUNCTIONS[rule].sentence.rstrip(".")
+    effects = f" ({_listed(_net(changes))})" if changes else ""
+    return f"{rule.removeprefix('K-')}: {job[:1].lower()}{job[1:]}{effects}."
+
+
+def acted(events: Sequence[Event], changes: Sequence[Changed]) -> list[KvmCalled]:
+    """Return the KVM functions that changed something worth telling, each once, and the handler of the exit."""
+    telling = {c.rule for c in changes if _news(c)} - {rule_of(function) for function in FLOW}
+    handled = handler(events)
+    calls = {e.rule: e for e in reversed(_all(events, KvmCalled))}
+    return [call for rule, call in reversed(calls.items()) if rule in telling or call == handled]
+
+
+def handler(events: Sequence[Event]) -> KvmCalled | None:
+    """Return the function that handled the exit: the one that svm_handle_exit called; None when no exit is handled."""
+    calls = _all(events, KvmCalled)
+    at = next((i for i, call in enumerate(calls) if call.function == "svm_handle_exit"), None)
+    if at is None:
+        return None
+    return next((call for call in calls[at + 1 :] if call.depth == calls[at].depth + 1), calls[at])
+
+
+def _news(change: Changed) -> bool:
+    return change.field not in NO_NEWS and not change.field.startswith("clean")
 
 
 def _net(changes: Sequence[Changed]) -> list[Changed]:
@@ -174,12 +210,11 @@ def _net(changes: Sequence[Changed]) -> list[Changed]:
 
 
 def _kvm(events: Sequence[Event], changes: Sequence[Changed], exit_code: Value) -> tuple[str, str]:
-    calls = _all(events, KvmCalled)
-    at = next((i for i, call in enumerate(calls) if call.function == "svm_handle_exit"), 0)
-    handler = next((call for call in calls[at + 1 :] if call.depth == calls[at].depth + 1), calls[at]).function
+    handled = handler(events)
+    assert handled is not None
     assert isinstance(exit_code, int)
     name = f"{exit_name(exit_code)} ({exit_code:X}h)" if exit_code != INVALID else "INVALID (-1)"
-    return f"KVM: {handler}", " ".join([f"KVM handles #VMEXIT {name}.", *_jobs(events, changes, handler)])
+    return f"KVM: {handled.function}", " ".join([f"KVM handles #VMEXIT {name}.", *_jobs(events, changes)])
 
 
 def _vmrun(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> tuple[str, str]:

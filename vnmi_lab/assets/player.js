@@ -10,6 +10,7 @@ const CELL = 24; // px, an instruction
 const STRIP = 14; // px, the name of a handler above its instructions
 const ROW = CELL + STRIP + 4; // px, from one handler to the one inside it
 const WAVE = 34; // px, one digital wave
+const CALL = 13; // px, the name of a KVM function
 const FIT_STEPS = 120; // runs up to this long are fitted to the width, longer ones scroll
 const REST = 200; // ms without a move before the kernel is told
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
@@ -27,8 +28,9 @@ const STYLES = new Set([
   "plain",
   "shadow",
 ]);
-const GROUPS = ["NMI", "Interrupts", "VMCB", "Registers"];
+const GROUPS = ["KVM", "NMI", "Interrupts", "VMCB", "Registers"];
 const SHADOWS = ["", "STI", "MOV SS"];
+const REQUESTS = ["NMI", "EVENT", "SMI"];
 const KEYS = [
   ["Space", "play or pause"],
   ["← →", "one step back, one step on"],
@@ -75,10 +77,17 @@ class Run {
     }
     this.forms = new Map(payload.fields.map(([key, , form]) => [key, form]));
     this.moving = new Set(payload.waves.map((wave) => wave.key));
+    this.paths = new Map(payload.calls.at);
+    this.kvm = this.paths.size > 0;
   }
   /** How deep handlers are nested in the steps up to a limit: what is hidden must not show in the lanes. */
   depth(limit) {
     return Math.max(...runs(this.p.columns.row, 0, limit + 1).map((run) => run[2]));
+  }
+  /** The KVM functions that ran in a step: [depth, name, file, what it does]. */
+  calls(step) {
+    const { functions, paths } = this.p.calls;
+    return (paths[this.paths.get(step)] || []).map(([depth, which]) => [depth, ...functions[which]]);
   }
   text(step) {
     return this.p.words[this.p.text[step]];
@@ -140,6 +149,7 @@ function written(form, value) {
   if (form === "vmcb") return `${digits.toUpperCase()}h`;
   if (form === "address" || form === "register" || form === "flags") return `0x${digits}`;
   if (form === "shadow") return SHADOWS[value] || (value ? String(value) : "none");
+  if (form === "requests") return REQUESTS.filter((_, bit) => (value >> bit) & 1).join(" ") || "none";
   return String(value);
 }
 
@@ -215,6 +225,8 @@ function layout(run, all, limit) {
     top += height;
   };
   if (run.p.marks.length) add("outside", 40);
+  const names = run.p.calls.lane;
+  if (names.length) add("calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
   add("world", bare ? 36 : 84, { bare });
   add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
@@ -252,6 +264,10 @@ class Gutter {
     name(7, "step");
     for (const lane of plan.lanes) {
       if (lane.id === "outside") name(lane.top + 14, "outside");
+      else if (lane.id === "calls") {
+        name(lane.top + 8, "KVM functions");
+        detail(lane.top + 24, "that changed something");
+      }
       else if (lane.id === "world" && lane.bare) name(lane.top + 9, "world");
       else if (lane.id === "world") {
         name(lane.top + 9, "host");
@@ -261,6 +277,7 @@ class Gutter {
           name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
       } else {
         const label = name(lane.top + 4, lane.wave.key, true);
+        label.classList.toggle("vl-long", lane.wave.key.length > 20);
         detail(lane.top + 18, lane.wave.detail);
         this.values.push([lane.wave.key, label.appendChild(h("span", "vl-now", { "data-lane": lane.wave.key }))]);
       }
@@ -319,6 +336,7 @@ class Painter {
       const y = lane.top + 0.5;
       this.path(`M${this.x(this.from)} ${y}H${this.x(this.to)}`, "vl-grid");
       if (lane.id === "outside") this.outside(lane);
+      else if (lane.id === "calls") this.calls(lane);
       else if (lane.id === "world") this.world(lane);
       else if (lane.id === "code") this.code(lane);
       else if (lane.wave.style === "bus" || lane.wave.style === "shadow") this.bus(lane);
@@ -353,9 +371,22 @@ class Painter {
     });
   }
 
+  /** The KVM functions that did something, each from the step it ran in; cut short where the next one begins. */
+  calls(lane) {
+    for (const [step, row, end, name] of this.run.p.calls.lane) {
+      if (!this.inside(step - 40, step + 1) || step >= this.to) continue;
+      const [x, y] = [this.x(step + 0.5), lane.top + 7 + row * CALL];
+      const room = this.x(end < this.run.length ? end + 0.5 : end) - x - 10;
+      this.path(`M${x} ${y}v${CALL}`, "vl-call");
+      const short = room < name.length * 5.5 + 4;
+      const fits = short ? `${name.slice(0, Math.max(0, Math.floor(room / 5.6) - 1))}…` : name;
+      if (fits.length > 5) this.label(x + 5, y + 10, room, [fits], "vl-said");
+    }
+  }
+
   world(lane) {
     const [high, low] = [lane.top + 8, lane.bare ? lane.top + 8 : lane.top + 60];
-    const words = { host: "host", guest: "guest", bare: "bare metal: no hypervisor" };
+    const words = { kvm: "KVM", guest: "guest", bare: "bare metal: no hypervisor" };
     for (const [first, end, world] of this.run.p.worlds) {
       if (!this.inside(first, end)) continue;
       const [x, y] = [this.x(Math.max(first, this.from - 1)), world === "guest" ? low : high];
@@ -423,7 +454,8 @@ class Painter {
       this.path(`${edge}z`, `${name} vl-fill`);
       this.hatch(x + slope, right, high, low, lane.wave.style, name);
       this.path(edge, `${name} vl-edge vl-line`);
-      this.label(x + slope + 6, low - 4, right - x, [lane.wave.high, "1"], `${name} vl-ink vl-soft`);
+      const said = [lane.wave.high.replace("#", value), String(value)];
+      this.label(x + slope + 6, low - 4, right - x, said, `${name} vl-ink vl-soft`);
     }
   }
 
@@ -461,25 +493,28 @@ class Painter {
       const [start, end] = [this.plan.of[a], this.plan.of[b]];
       if (!start || !end || !this.inside(from, to + 1) || to >= this.to) continue;
       const group = s(this.svg, "g", { class: "vl-cause", "data-from": from, "data-to": to });
-      const x = this.x(from + 0.5);
-      if (a === "outside") {
-        const y = end.top + 6;
-        s(group, "path", { d: `M${x} ${start.top + 32}V${y - 5}`, class: "vl-link" });
-        s(group, "path", { d: `M${x - 4} ${y - 6}h8L${x} ${y}z`, class: "vl-link-tip" });
-      } else {
-        const [y, goal] = [
-          start.top + (a === "event_inj" ? 8 : WAVE - 14),
-          rowTop(end, this.run.column("row", to)) + CELL,
-        ];
-        const right = this.x(to + 0.5);
-        s(group, "path", {
-          d: `M${x} ${y}C${x} ${y - 24} ${right} ${goal + 30} ${right} ${goal + 6}`,
-          class: "vl-link",
-        });
-        s(group, "path", { d: `M${right - 4} ${goal + 7}h8L${right} ${goal}z`, class: "vl-link-tip" });
-      }
+      const [x, right] = [this.x(from + 0.5), this.x(to + 0.5)];
+      const down = end.top > start.top;
+      const y = leaves(start, down),
+        goal = b === "code" ? rowTop(end, this.run.column("row", to)) + (down ? -8 : CELL) : enters(end, down);
+      const [way, stop, base] = down ? [-1, goal - 5, goal - 6] : [1, goal + 6, goal + 7];
+      const bend = `C${x} ${y - 24 * way} ${right} ${goal + 30 * way} ${right} ${stop}`;
+      s(group, "path", { d: `M${x} ${y}${from === to ? `V${stop}` : bend}`, class: "vl-link" });
+      s(group, "path", { d: `M${right - 4} ${base}h8L${right} ${goal}z`, class: "vl-link-tip" });
     }
   }
+}
+
+/** Where an arrow leaves a lane, and where one enters it, going down or up. */
+function leaves(lane, down) {
+  if (lane.id === "outside") return lane.top + 32;
+  if (lane.id === "world") return lane.top + (down ? 79 : 8);
+  if (down) return lane.top + WAVE - 6;
+  return lane.top + (lane.id === "event_inj" ? 8 : WAVE - 14);
+}
+function enters(lane, down) {
+  if (lane.id === "world") return lane.top + (down ? 7 : 79);
+  return lane.top + (down ? 6 : WAVE - 6);
 }
 
 /** The scrolling chart: keeps a window painted around what is seen, and the playhead in it. */
@@ -524,7 +559,7 @@ class Chart {
     this.plan = layout(this.run, this.all, limit);
     const seen = this.scroll.clientWidth || 640;
     const steps = this.run.length;
-    const fitted = clamp(seen / steps, 4, 64);
+    const fitted = clamp(seen / steps, this.run.kvm ? 28 : 4, 64); // names of functions want room
     this.col = this.zoom || (steps <= FIT_STEPS ? fitted : 12);
     this.canvas.style.width = `${Math.max(this.col * steps, 1)}px`;
     this.canvas.style.height = this.el.style.minHeight = `${this.plan.height}px`;
@@ -612,13 +647,25 @@ class StepPanel {
     this.name = h("b");
     this.sentence = h("p", "vl-sentence");
     this.list = h("ul", "vl-changes");
-    this.el.append(h("div", "vl-caption", {}, this.name), this.sentence, this.list);
+    this.calls = h("ol", "vl-calls", { "aria-label": "KVM functions" });
+    this.el.append(h("div", "vl-caption", {}, this.name), this.sentence, this.calls, this.list);
   }
   show(step) {
     const { run } = this;
     this.heading.textContent = `Step ${step}`;
     this.name.textContent = run.text(step);
     this.sentence.textContent = run.sentence(step);
+    const calls = run.calls(step).map(([depth, name, file, does]) =>
+      h(
+        "li",
+        "vl-callee",
+        { style: `--vl-depth: ${depth}`, title: does },
+        h("code", "", {}, name),
+        h("span", "vl-source", {}, file),
+      ),
+    );
+    this.calls.replaceChildren(...calls);
+    this.calls.hidden = !calls.length;
     const byRule = new Map();
     for (const change of run.changes.get(step) || []) {
       if (!byRule.has(change[1])) byRule.set(change[1], []);
@@ -659,7 +706,7 @@ class StepPanel {
 class ProcessorPanel {
   constructor(run) {
     this.run = run;
-    this.el = panel("processor", "Processor, after this step");
+    this.el = panel("processor", `${run.kvm ? "KVM and processor" : "Processor"}, after this step`);
     this.rows = [];
     const more = h("details", "vl-more", {}, h("summary", "", {}, "Other registers, and what stays 0 in this run"));
     const rest = more.appendChild(h("dl", "vl-fields"));
@@ -800,6 +847,7 @@ class Player {
     Object.assign(this, { model, root, run: new Run(model.get("payload")), playing: false, speed: 2 });
     this.undo = [];
     root.classList.add("vnmi-player");
+    root.classList.toggle("vl-kvm", this.run.kvm);
     root.setAttribute("role", "region");
     root.setAttribute("aria-label", `Timeline: ${this.run.p.title}`);
     const seek = (step) => {

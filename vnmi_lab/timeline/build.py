@@ -24,8 +24,8 @@ Payload: TypeAlias = dict[str, Any]
 ``words``; ``columns`` (see ``columns.py``) of ``world``, ``row``, ``owner`` and ``at``, which is RIP where the step
 began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
 ``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
-the changes name; ``events``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links`` (see
-``lanes.py``); ``visible_until``.
+the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links``
+(see ``lanes.py``); ``visible_until``.
 """
 
 
@@ -80,6 +80,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "code": [[plain(c.address), c.raw.hex(" "), c.text, c.label, c.where] for c in trace.code],
         "rules": _rules(trace, {change.rule for step in steps for change in step.changes}),
         "events": lanes.events(kinds, state),
+        "calls": lanes.calls(steps, trace.rules),
         "marks": lanes.marks(steps),
         "crossings": lanes.crossings(steps),
         "worlds": lanes.worlds(steps),

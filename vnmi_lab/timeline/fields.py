@@ -16,7 +16,7 @@ class Field:
     note: str = ""
 
 
-NMI, INTERRUPTS, VMCB, REGISTERS = "NMI", "Interrupts", "VMCB", "Registers"
+KVM, NMI, INTERRUPTS, VMCB, REGISTERS = "KVM", "NMI", "Interrupts", "VMCB", "Registers"
 
 FIELDS = (
     Field("rip", REGISTERS, "address"),
@@ -25,6 +25,16 @@ FIELDS = (
     *(Field(name, REGISTERS, "register") for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp")),
     *(Field(f"r{n}", REGISTERS, "register") for n in range(8, 16)),
     Field("cr2", REGISTERS, "register"),
+    Field("nmi_queued", KVM, "count", "posted"),
+    Field("nmi_pending", KVM, "count", "accepted"),
+    Field("nmi_injected", KVM, "bit", "on its way into the guest"),
+    Field("nmi_masked", KVM, "bit", "KVM's own mask"),
+    Field("awaiting_iret_completion", KVM, "bit", "IRET has exited"),
+    Field("nmi_iret_rip", KVM, "address", "RIP of that IRET"),
+    Field("nmi_singlestep", KVM, "bit", "TF, RF borrowed"),
+    Field("iret_intercept", KVM, "bit", "VMCB, IRET exits"),
+    Field("requests", KVM, "requests", "KVM_REQ_*"),
+    Field("kicks", KVM, "count", "INTRs sent to make it exit"),
     Field("nmi_mask", NMI, "bit", "physical mask"),
     Field("nmi_latch", NMI, "bit", "physical, one deep"),
     Field("handler_depth", NMI, "count", "NMI handlers entered and not left"),
@@ -54,6 +64,7 @@ FIELDS = (
 
 OPEN = {"rip", "rsp", "rflags", "nmi_mask", "nmi_latch", "IF", "gif", "int_ctl", "event_inj"}
 OPEN |= {"v_nmi_enable", "v_nmi_pending", "v_nmi_blocking"}
+OPEN |= {"nmi_pending", "nmi_injected", "nmi_masked", "awaiting_iret_completion", "iret_intercept", "requests"}
 """Fields the panel always shows; of the others, those that stay 0 in a run and the general registers are folded."""
 
 
@@ -61,8 +72,9 @@ OPEN |= {"v_nmi_enable", "v_nmi_pending", "v_nmi_blocking"}
 class Wave:
     """A field drawn as a digital wave: ``high`` is the word written in its high part.
 
-    ``show`` says when it is drawn unasked: "always", "set" (it is high at some step) or "moves" (it changes). A value
-    is high when it has a bit of ``mask``.
+    ``show`` says when it is drawn unasked: "always", "set" (it is high at some step), "moves" (it changes) or "asked".
+    A value is high when it has a bit of ``mask``; a ``#`` in ``high`` stands for it. ``kvm`` is ``show`` under KVM,
+    where the physical processor's own NMI state is the host's business.
     """
 
     key: str
@@ -71,14 +83,22 @@ class Wave:
     style: str
     show: str
     mask: int = -1
+    kvm: str = ""
 
 
 EVENT_VALID = 1 << 31
 """EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
 
 WAVES = (
-    Wave("nmi_mask", "physical mask", "masked", "mask", "always"),
-    Wave("nmi_latch", "physical, one deep", "pending", "pend", "always"),
+    Wave("nmi_queued", "KVM: posted", "# queued", "pend", "asked"),
+    Wave("nmi_pending", "KVM: accepted", "# pending", "pend", "set"),
+    Wave("nmi_injected", "KVM: on its way", "injected", "plain", "set"),
+    Wave("nmi_masked", "KVM: its own mask", "masked", "mask", "set"),
+    Wave("iret_intercept", "VMCB: IRET exits", "intercepted", "plain", "set"),
+    Wave("awaiting_iret_completion", "KVM: IRET has exited", "waiting", "plain", "set"),
+    Wave("nmi_singlestep", "KVM: TF, RF borrowed", "stepping", "plain", "set"),
+    Wave("nmi_mask", "physical mask", "masked", "mask", "always", kvm="moves"),
+    Wave("nmi_latch", "physical, one deep", "pending", "pend", "always", kvm="moves"),
     Wave("event_inj", "EVENTINJ, 0A8h", "", "bus", "set", EVENT_VALID),
     Wave("v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
     Wave("v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),
@@ -88,9 +108,12 @@ WAVES = (
     Wave("v_irq", "V_IRQ, bit 8", "pending", "plain", "set"),
     Wave("v_gif", "V_GIF, bit 9", "on", "plain", "moves"),
     Wave("IF", "RFLAGS bit 9", "on", "plain", "moves"),
-    Wave("gif", "global interrupt flag", "on", "plain", "moves"),
+    Wave("gif", "global interrupt flag", "on", "plain", "moves", kvm="asked"),
     Wave("shadow", "interrupt shadow", "", "shadow", "moves"),
 )
+
+REQUESTS = ("NMI", "EVENT", "SMI")
+"""The bits of ``requests``, from bit 0: KVM_REQ_NMI and so on."""
 
 SHADOWS = ("none", "STI", "MOV SS")
 """What an interrupt shadow comes from, by the number a state holds."""
@@ -107,13 +130,19 @@ def written(form: str, value: object) -> str:
         return "none"
     if isinstance(value, str):
         return value
-    if form == "shadow" and isinstance(value, int) and value in range(len(SHADOWS)):
-        return SHADOWS[value]
+    if form in {"shadow", "requests"} and isinstance(value, int):
+        return _named(form, value)
     if form == "vmcb":
         return f"{value:X}h"
     if form in {"address", "register", "flags"}:
         return f"{value:#x}"
     return str(value)
+
+
+def _named(form: str, value: int) -> str:
+    if form == "requests":
+        return " ".join(name for bit, name in enumerate(REQUESTS) if value >> bit & 1) or "none"
+    return SHADOWS[value] if value in range(len(SHADOWS)) else str(value)
 
 
 FLAGS = (

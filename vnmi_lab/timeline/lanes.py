@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from vnmi_lab import words
+from vnmi_lab.hv.calls import rule_of
 from vnmi_lab.timeline.columns import Column, at, column, number, runs
 from vnmi_lab.timeline.fields import EVENT_VALID, WAVES, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from vnmi_lab.rules import Rule
     from vnmi_lab.trace import Step
 
 MARK_STYLES = (("nmi", re.compile(r"\bNMI\b")), ("intr", re.compile(r"\bINTR\b|\binterrupt\b", re.IGNORECASE)))
@@ -44,7 +47,17 @@ def crossings(steps: Iterable[Step]) -> list[list[Any]]:
 
 
 def worlds(steps: Sequence[Step]) -> list[list[Any]]:
-    """Give the world as bands ``[from, to, name]``; a crossing lies in the middle of its step."""
+    """Give the world as bands ``[from, to, name]``; a crossing lies in the middle of its step.
+
+    The name is "bare", "guest" or "host", under KVM "kvm".
+    """
+    bands = _worlds(steps)
+    if any(step.calls for step in steps):
+        return [[first, end, "kvm" if world == "host" else world] for first, end, world in bands]
+    return bands
+
+
+def _worlds(steps: Sequence[Step]) -> list[list[Any]]:
     bands: list[list[Any]] = []
     for index, step in enumerate(steps):
         crossing = step.kind in {"vmrun", "vmexit"}
@@ -56,6 +69,59 @@ def worlds(steps: Sequence[Step]) -> list[list[Any]]:
             bands[-1][1] = edge
             bands.append([edge, len(steps), step.world])
     return bands
+
+
+MOST_NAMES = 6
+"""Rows of the lane of KVM functions."""
+
+
+def calls(steps: Sequence[Step], rules: Mapping[str, Rule]) -> dict[str, list[Any]]:
+    """Give the KVM functions that ran, and the names to write in their lane.
+
+    ``functions`` are ``[name, file, what it does]``, ``paths`` distinct lists of ``[depth, function]``, ``at`` the
+    steps that have one as ``[step, path]``. A name in ``lane`` is ``[step, row, end, name]``: it may be as long as
+    the way to ``end``, where another begins in its row.
+    """
+    functions: dict[str, int] = {}
+    table: list[list[str]] = []
+    paths: dict[tuple[tuple[int, int], ...], int] = {}
+    found: list[list[int]] = []
+    for step, said in enumerate(steps):
+        for _, name, file in said.calls:
+            if name not in functions:
+                functions[name] = len(table)
+                rule = rules.get(rule_of(name))
+                table.append([name, file, rule.sentence if rule else ""])
+        path = tuple((depth, functions[name]) for depth, name, _ in said.calls)
+        if path:
+            found.append([step, paths.setdefault(path, len(paths))])
+    whole = [[list(call) for call in path] for path in paths]
+    return {"functions": table, "paths": whole, "at": found, "lane": _names(steps)}
+
+
+def _names(steps: Sequence[Step]) -> list[list[Any]]:
+    """Give the functions that did something, each step's names below those of the step close before it."""
+    names: list[list[Any]] = []
+    last, row = -MOST_NAMES, 0
+    for step, said in enumerate(steps):
+        acted = [call.function for call in words.acted(said.events, said.changes)]
+        if not acted:
+            continue
+        if len(acted) > MOST_NAMES:
+            acted[MOST_NAMES - 1 :] = [f"{len(acted) - MOST_NAMES + 1} more"]
+        if step - last > CLOSE or row + len(acted) > MOST_NAMES:
+            row = 0
+        names += [[step, row + place, len(steps), name] for place, name in enumerate(acted)]
+        last, row = step, row + len(acted)
+    following: dict[int, int] = {}
+    for name in reversed(names):
+        name[2] = following.get(name[1], name[2])
+        following[name[1]] = name[0]
+    return names
+
+
+CLOSE = 3
+"""So many steps apart, names would be written over one another."""
 
 
 def rows(steps: Sequence[Step], where: Mapping[int, str]) -> tuple[Column, Column]:
@@ -122,11 +188,12 @@ def events(kinds: Sequence[str], state: Mapping[str, Column]) -> list[int]:
     return [step for step, kind in enumerate(kinds) if kind != "exec" or step in moves]
 
 
-def _shown(wave: Wave, flat: Column) -> bool:
+def _shown(wave: Wave, flat: Column, *, kvm: bool) -> bool:
     values = flat[1::2]
-    if wave.show == "always":
-        return True
-    if wave.show == "set":
+    show = (kvm and wave.kvm) or wave.show
+    if show in ("always", "asked"):
+        return show == "always"
+    if show == "set":
         return any(number(value) & wave.mask for value in values)
     return len({value for value in values if value is not None}) > 1
 
@@ -140,7 +207,7 @@ def waves(state: Mapping[str, Column]) -> list[dict[str, Any]]:
             "high": w.high,
             "style": w.style,
             "mask": w.mask,
-            "quiet": not _shown(w, state[w.key]),
+            "quiet": not _shown(w, state[w.key], kvm="nmi_pending" in state),
         }
         for w in WAVES
         if any(value is not None for value in state.get(w.key, [])[1::2])
@@ -159,6 +226,7 @@ class Links:
         """Give the arrows as ``[from step, from lane, to step, to lane, sentence]``."""
         for now in range(len(kinds)):
             old, new = ({key: number(at(state.get(key, []), step)) for key in WATCHED} for step in (now - 1, now))
+            self._kvm(now, kinds[now], old, new)
             if kinds[now] == "stimulus" and new["nmi_latch"] and not old["nmi_latch"]:
                 self.found.append(
                     [now, "outside", now, "nmi_latch", "The NMI that arrived is remembered in nmi_latch."]
@@ -172,12 +240,39 @@ class Links:
                 self._since["injection"] = now
         return self.found
 
+    def _kvm(self, now: int, kind: str, old: Mapping[str, int], new: Mapping[str, int]) -> None:
+        """Note what leads from one act of KVM to the next: a kick to its exit, an IRET exit to the next injection."""
+        if kind == "vmexit":
+            self._exit(now, new["exit_code"])
+        for name, lane, was, becomes, effects in KVM_CAUSES:
+            if (bool(old[lane]), bool(new[lane])) != (was, becomes):
+                continue
+            for cause, sentence in effects:
+                if cause in self._since:
+                    self.found.append([self._since.pop(cause), LANES[cause], now, lane, sentence])
+            if name != "unmasked by KVM" or new["nmi_pending"]:
+                self._since[name] = now
+        if new["kicks"] > old["kicks"]:
+            self._since["kick"] = now
+        if kind == "vmrun" and new["v_nmi_pending"] > old["v_nmi_pending"]:
+            self._since["v_nmi"] = now
+
+    def _exit(self, now: int, code: int) -> None:
+        cause, sentence = EXITS.get(code, ("", ""))
+        if cause in self._since:
+            self.found.append([self._since.pop(cause), LANES[cause], now, "world", sentence])
+        if code == IRET:
+            self._since["iret exit"] = now
+
     def _deliver(self, now: int, old: Mapping[str, int], new: Mapping[str, int]) -> None:
         if old["nmi_latch"] and not new["nmi_latch"]:
             self._held(
                 now, "latched", "unmasked", "nmi_mask", "The IRET cleared nmi_mask, so the latched NMI is taken."
             )
         elif old["live_v_nmi_pending"] and not new["live_v_nmi_pending"]:
+            if "v_nmi" in self._since:
+                sentence = "KVM set V_NMI: the processor takes that NMI by itself, without an exit."
+                self.found.append([self._since.pop("v_nmi"), "v_nmi_pending", now, "code", sentence])
             sentence = "The IRET cleared V_NMI_MASK, so the pending virtual NMI is taken."
             self._held(now, "v_latched", "v_unmasked", "live_v_nmi_blocking", sentence)
         elif "injection" in self._since:
@@ -190,7 +285,10 @@ class Links:
             self.found.append([cause, lane, now, "code", sentence])
 
 
-WATCHED = ("nmi_mask", "nmi_latch", "event_inj", "live_v_nmi_pending", "live_v_nmi_blocking")
+WATCHED = (
+    "nmi_mask", "nmi_latch", "event_inj", "live_v_nmi_pending", "live_v_nmi_blocking", "kicks", "exit_code",
+    "awaiting_iret_completion", "nmi_singlestep", "nmi_masked", "nmi_injected", "nmi_pending", "v_nmi_pending",
+)  # fmt: skip
 CAUSES = (
     ("latched", "nmi_latch", False, True),
     ("unmasked", "nmi_mask", True, False),
@@ -198,3 +296,35 @@ CAUSES = (
     ("v_unmasked", "live_v_nmi_blocking", True, False),
 )
 """Name of a cause, the field, its value before and after."""
+
+INTR, DB, IRET = 0x60, 0x41, 0x74
+EXITS = {
+    INTR: ("kick", "KVM kicked the running guest so that it exits and the NMI can be looked at."),
+    DB: ("step", "KVM borrowed TF to get an exit after one instruction."),
+}
+"""The cause of an exit, by its code."""
+LANES = {
+    "kick": "outside",
+    "step": "nmi_singlestep",
+    "iret exit": "world",
+    "completed": "awaiting_iret_completion",
+    "unmasked by KVM": "nmi_masked",
+}
+"""Where an arrow from a cause begins."""
+KVM_CAUSES: tuple[tuple[str, str, bool, bool, list[tuple[str, str]]], ...] = (
+    (
+        "waiting", "awaiting_iret_completion", False, True,
+        [("iret exit", "IRET was about to execute, so KVM waits until it has.")],
+    ),
+    ("step", "nmi_singlestep", False, True, []),
+    ("completed", "awaiting_iret_completion", True, False, []),
+    (
+        "unmasked by KVM", "nmi_masked", True, False,
+        [("completed", "RIP has left the IRET, so KVM takes the NMI as over and unmasks.")],
+    ),
+    (
+        "injected", "nmi_injected", False, True,
+        [("unmasked by KVM", "NMIs are unmasked, so the NMI that was pending is injected.")],
+    ),
+)  # fmt: skip
+"""Name of a cause, the field, its value before and after, and what that follows from."""

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 MOST = 500
 """A picture draws at most this many steps; of a longer run, its events first."""
 
-GUTTER, WIDTH, TOP, RULER, CELL, STRIP, WAVE, ROW = 148, 1000, 36, 24, 24, 14, 34, 42
+GUTTER, WIDTH, TOP, RULER, CELL, STRIP, WAVE, ROW, CALL = 148, 1000, 36, 24, 24, 14, 34, 42, 13
+LONG, WIDER = 20, 192
+"""A longer name is written small, in the wider gutter of a run under KVM."""
 CELLS = {"exec", "deliver", "idle", "stop"}
 ROWS = ("main", "handler", "handler in handler")
-WORLDS = {"bare": "bare metal: no hypervisor"}
+WORLDS = {"bare": "bare metal: no hypervisor", "kvm": "KVM"}
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -45,14 +47,16 @@ class _Sheet:
         self.p = payload
         self.steps = kept(payload)
         self.end = self.steps[-1] + 1
-        self.col = max(1.6, min(56.0, (WIDTH - GUTTER) / len(self.steps)))
-        self.right = GUTTER + self.col * len(self.steps)
+        self.kvm = bool(payload["calls"]["at"])
+        self.gutter = WIDER if self.kvm else GUTTER
+        self.col = max(24.0 if self.kvm else 1.6, min(56.0, (WIDTH - self.gutter) / len(self.steps)))
+        self.right = self.gutter + self.col * len(self.steps)
         self.parts: list[str] = []
         self.y = TOP
 
     def x(self, step: float) -> float:
         whole = int(step)
-        return round(GUTTER + (bisect_left(self.steps, whole) + min(step - whole, 1)) * self.col, 1)
+        return round(self.gutter + (bisect_left(self.steps, whole) + min(step - whole, 1)) * self.col, 1)
 
     def add(self, tag: str, classes: str, body: str = "", /, **attributes: object) -> None:
         said = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
@@ -76,7 +80,7 @@ class _Sheet:
         self.add("path", classes, d=d)
 
     def name(self, y: float, text: str, detail: str = "") -> None:
-        self.text(16, y, text, "code" if detail else "name")
+        self.text(16, y, text, ("code small" if len(text) > LONG else "code") if detail else "name")
         if detail:
             self.text(16, y + 13, detail, "detail")
 
@@ -91,7 +95,7 @@ def svg(payload: Payload, cursor: int | None = None) -> str:
     """Draw a payload as one SVG of at most ``MOST`` steps, with a playhead at ``cursor`` if there is one."""
     sheet = _Sheet(payload)
     tops: dict[str, int] = {}
-    for draw in (_ruler, _outside, _world, _code):
+    for draw in (_ruler, _outside, _calls, _world, _code):
         draw(sheet, tops)
     for wave in payload["waves"]:
         if not wave["quiet"]:
@@ -167,6 +171,22 @@ def _outside(sheet: _Sheet, tops: dict[str, int]) -> None:
         sheet.label(x + 9, top + 24, end - x - 14, [text, *short], "said" if host else f"{_known(style)} ink")
 
 
+def _calls(sheet: _Sheet, _tops: dict[str, int]) -> None:
+    names = [name for name in sheet.p["calls"]["lane"] if name[0] < sheet.end]
+    if not names:
+        return
+    top = sheet.lane(14 + CALL * (1 + max(row for _, row, *_ in names)))
+    sheet.name(top + 19, "KVM functions")
+    sheet.text(16, top + 32, "that changed something", "detail")
+    for step, row, end, name in names:
+        x, y = sheet.x(step + 0.5), top + 7 + row * CALL
+        room = (sheet.x(end + 0.5) if end < sheet.end else sheet.right) - x - 10
+        sheet.path(f"M{x} {y}v{CALL}", "low")
+        cut = name if len(name) * 5.5 + 4 <= room else f"{name[: max(0, int(room / 5.6) - 1)]}…"
+        if len(cut) > 5:  # noqa: PLR2004 - fewer letters name nothing
+            sheet.label(x + 5, y + 10, room, [cut], "said")
+
+
 def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
     bands = [band for band in sheet.p["worlds"] if band[0] < sheet.end]
     bare = not sheet.p["crossings"] and len(bands) == 1
@@ -200,7 +220,7 @@ def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
     tops["main"] = bottom
     for row in range(depth + 1):
         sheet.name(bottom - row * ROW + 16, ROWS[row] if row < len(ROWS) else f"{row} handlers deep")
-    sheet.path(f"M{GUTTER} {bottom + CELL / 2}H{sheet.right}", "rest")
+    sheet.path(f"M{sheet.gutter} {bottom + CELL / 2}H{sheet.right}", "rest")
     for first, end, row, style, *names in sheet.p["handlers"]:
         if first < sheet.end:
             x, y, width = sheet.x(first), bottom - row * ROW - STRIP, min(sheet.x(end), sheet.right) - sheet.x(first)
@@ -245,7 +265,8 @@ def _wave(sheet: _Sheet, wave: dict[str, Any]) -> None:
             places = range(int(x + 3), int(end - lean), 7)
             sheet.path("".join(f"M{at} {low}l{lean} {high - low}" for at in places) or "M0 0", f"{style} hatch")
         sheet.path(edge, f"{style} high")
-        sheet.label(x + slope + 6, low - 4, end - x, [wave["high"], "1"], f"{style} ink soft")
+        said = [wave["high"].replace("#", str(value)), str(value)]
+        sheet.label(x + slope + 6, low - 4, end - x, said, f"{style} ink soft")
 
 
 def _bus(sheet: _Sheet, wave: dict[str, Any]) -> None:
@@ -271,16 +292,32 @@ def _links(sheet: _Sheet, tops: dict[str, int]) -> None:
         if last >= sheet.end or cause not in tops or effect not in tops:
             continue
         x, end = sheet.x(first + 0.5), sheet.x(last + 0.5)
+        down = tops[effect] > tops[cause]
+        start, goal = _leaves(cause, tops[cause], down=down), _enters(effect, tops[effect], down=down)
+        if effect == "code":
+            goal = tops["main"] - at(sheet.p["columns"]["row"], last) * ROW + (-8 if down else CELL)
+        way, stop, base = (-1, goal - 5, goal - 6) if down else (1, goal + 6, goal + 7)
+        bend = f"C{x} {start - 24 * way} {end} {goal + 30 * way} {end} {stop}"
+        parts = [(f"M{x} {start}{f'V{stop}' if first == last else bend}", "link")]
+        parts.insert(cause != "outside", (f"M{end - 4} {base}h8L{end} {goal}z", "link-tip"))
+        for d, classes in parts:
+            sheet.path(d, classes)
         if cause == "outside":
-            goal = tops[effect] + 6
-            sheet.path(f"M{x - 4} {goal - 6}h8L{x} {goal}z", "link-tip")
-            sheet.path(f"M{x} {tops[cause] + 32}V{goal - 5}", "link")
             sheet.parts.insert(0, sheet.parts.pop())  # behind the boxes it would cross
-        else:
-            start = tops[cause] + (8 if cause == "event_inj" else WAVE - 14)
-            goal = tops["main"] - at(sheet.p["columns"]["row"], last) * ROW + CELL
-            sheet.path(f"M{x} {start}C{x} {start - 24} {end} {goal + 30} {end} {goal + 6}", "link")
-            sheet.path(f"M{end - 4} {goal + 7}h8L{end} {goal}z", "link-tip")
+
+
+def _leaves(lane: str, top: int, *, down: bool) -> int:
+    """Give where an arrow leaves a lane, going down or up."""
+    if lane in {"outside", "world"}:
+        return top + (32 if lane == "outside" else 79 if down else 8)
+    return top + (WAVE - 6 if down else 8 if lane == "event_inj" else WAVE - 14)
+
+
+def _enters(lane: str, top: int, *, down: bool) -> int:
+    """Give where an arrow enters a lane, going down or up."""
+    if lane == "world":
+        return top + (7 if down else 79)
+    return top + (6 if down else WAVE - 6)
 
 
 def _playhead(sheet: _Sheet, cursor: int) -> None:

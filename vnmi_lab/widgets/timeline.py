@@ -9,14 +9,19 @@ import anywidget
 import traitlets
 
 from vnmi_lab import timeline
+from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host
 from vnmi_lab.timeline import TraceLike
 from vnmi_lab.trace import Trace
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
-TITLES = {BareMetal: "A run on bare metal", Host: "A guest under a host that follows a script"}
-"""What the run of a machine is called that nobody gave a title."""
+
+def titled(machine: BareMetal | Host | Kvm) -> str:
+    """Say what the run of a machine is called that nobody gave a title."""
+    if isinstance(machine, Kvm):
+        return f"A guest under KVM: {machine.ops.name}"
+    return "A run on bare metal" if isinstance(machine, BareMetal) else "A guest under a host that follows a script"
 
 
 class Timeline(anywidget.AnyWidget):
@@ -64,12 +69,12 @@ def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, 
 
 
 def show(
-    what: TraceLike | BareMetal | Host | Mapping[str, Any],
+    what: TraceLike | BareMetal | Host | Kvm | Mapping[str, Any],
     *,
     title: str = "",
     cursor: int = 0,
     visible_until: int | None = None,
 ) -> Timeline:
     """Show a run: a trace, a payload, or a machine, of which a copy is run from its start."""
-    run = Trace(what.fresh(), title or TITLES[type(what)]) if isinstance(what, BareMetal | Host) else what
+    run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
     return Timeline(run, cursor=cursor, visible_until=visible_until)
