@@ -76,7 +76,7 @@ class Run {
       this.changes.get(change[0]).push(change);
     }
     this.forms = new Map(payload.fields.map(([key, , form]) => [key, form]));
-    this.moving = new Set(payload.waves.map((wave) => wave.key));
+    this.moving = new Set(payload.waves.filter((wave) => !wave.quiet).map((wave) => wave.key));
     this.paths = new Map(payload.calls.at);
     this.kvm = this.paths.size > 0;
   }
@@ -100,6 +100,11 @@ class Run {
   }
   column(key, step) {
     return at(this.p.columns[key], step);
+  }
+  /** Whether a lane shows a field; under KVM changes of int_ctl, EVENTINJ and the intercepts name their bits. */
+  isNews(field) {
+    const name = field.replace(/^vmcb\./, "").replace("intercept_3.iret", "iret_intercept");
+    return this.moving.has(name) || (this.kvm && name.split(".").some((part) => this.moving.has(part)));
   }
   /** What a field was before a step that changed it, undefined if the step did not. */
   before(key, step) {
@@ -378,8 +383,8 @@ class Painter {
       const [x, y] = [this.x(step + 0.5), lane.top + 7 + row * CALL];
       const room = this.x(end < this.run.length ? end + 0.5 : end) - x - 10;
       this.path(`M${x} ${y}v${CALL}`, "vl-call");
-      const short = room < name.length * 5.5 + 4;
-      const fits = short ? `${name.slice(0, Math.max(0, Math.floor(room / 5.6) - 1))}…` : name;
+      const letters = Math.max(0, Math.floor((room - 4) / 5.5));
+      const fits = name.length > letters ? `${name.slice(0, Math.max(0, letters - 1))}…` : name;
       if (fits.length > 5) this.label(x + 5, y + 10, room, [fits], "vl-said");
     }
   }
@@ -671,7 +676,7 @@ class StepPanel {
       if (!byRule.has(change[1])) byRule.set(change[1], []);
       byRule.get(change[1]).push(change);
     }
-    const news = ([, changes]) => changes.some((change) => run.moving.has(change[2].replace(/^vmcb\./, "")));
+    const news = ([, changes]) => changes.some((change) => run.isNews(change[2]));
     const order = [...byRule].sort((a, b) => news(b) - news(a));
     this.list.replaceChildren(...order.map(([rule, changes]) => this.entry(rule, changes)));
     if (!byRule.size) this.list.append(h("li", "vl-change vl-none", {}, "No field changed."));
@@ -725,7 +730,8 @@ class ProcessorPanel {
   row([key, , form, note]) {
     const value = h("dd", "vl-value"),
       said = h("dd", "vl-note");
-    const row = h("div", "vl-row", { "data-field": key }, h("dt", "", {}, key), value, said);
+    const name = h("dt", key.length > 20 ? "vl-long" : "", {}, ...key.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]));
+    const row = h("div", "vl-row", { "data-field": key }, name, value, said);
     this.rows.push({ key, form, note, row, value, said });
     return row;
   }

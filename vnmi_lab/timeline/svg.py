@@ -182,7 +182,8 @@ def _calls(sheet: _Sheet, _tops: dict[str, int]) -> None:
         x, y = sheet.x(step + 0.5), top + 7 + row * CALL
         room = (sheet.x(end + 0.5) if end < sheet.end else sheet.right) - x - 10
         sheet.path(f"M{x} {y}v{CALL}", "low")
-        cut = name if len(name) * 5.5 + 4 <= room else f"{name[: max(0, int(room / 5.6) - 1)]}…"
+        letters = max(0, int((room - 4) / 5.5))
+        cut = name if len(name) <= letters else f"{name[: max(0, letters - 1)]}…"
         if len(cut) > 5:  # noqa: PLR2004 - fewer letters name nothing
             sheet.label(x + 5, y + 10, room, [cut], "said")
 
