@@ -35,6 +35,8 @@ SHOWN_EXITS = {"IRET": "IRET", "EXC_DB": "DB", "HLT": "HLT"}
 """Exits that a row lists, and what it calls them."""
 _SETEV = re.compile(r"SETEV p=(-?\d+),? i=(-?\d+),? m=(-?\d+),? s=(-?\d+)$")
 _FRAME = 40
+LARGEST = 255
+"""The fields of ``struct kvm_vcpu_events`` are bytes."""
 
 
 class KvmCaseError(ValueError):
@@ -113,18 +115,25 @@ def _step(kvm: Kvm, step: str) -> str:
     events = _SETEV.match(text)
     if text == "start":
         return step
-    if re.fullmatch(r"NMI x\d+", text):
+    if re.fullmatch(r"NMI x[1-9]\d{0,3}", text):
         kvm.nmi(int(text[5:]))
     elif re.fullmatch(r"SET masked=[01]", text):
         kvm.set_events(masked=int(text[-1]))
     elif events:
-        kvm.set_events(*(int(value) for value in events.groups()))
-    elif text == "HLT" or text.startswith("OUT "):
+        kvm.set_events(*(_setting(int(value)) for value in events.groups()))
+    elif re.fullmatch(r"HLT|OUT 0x[0-9a-f]{1,2}", text):
         return kvm.run().text
     else:
         msg = f"unknown step {step!r}"
         raise KvmCaseError(msg)
     return step
+
+
+def _setting(value: int) -> int:
+    if not KEEP <= value <= LARGEST:
+        msg = f"a number of SETEV must be {KEEP} to {LARGEST}, not {value}"
+        raise KvmCaseError(msg)
+    return value
 
 
 def first_difference(case: Mapping[str, object]) -> tuple[int, str, object, object] | None:
@@ -133,8 +142,9 @@ def first_difference(case: Mapping[str, object]) -> tuple[int, str, object, obje
     assert isinstance(recorded, list)
     for i, (theirs, ours) in enumerate(zip(recorded, replay(case), strict=True)):
         for field, value in theirs.items():
-            if ours.get(field) != value:
-                return i, field, value, ours.get(field)
+            got = ours.get(field, "no such field")
+            if got != value:
+                return i, field, value, got
     return None
 
 

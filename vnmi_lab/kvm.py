@@ -141,8 +141,12 @@ class Kvm:
         return self.phase == KERNEL and self.vcpu.halted and not x86.kvm_vcpu_has_events(self.vcpu)
 
     def run(self, budget: int = BUDGET) -> Outcome:
-        """Do KVM_RUN: until something user space must see, or the vCPU waits for good, or ``budget`` steps."""
-        self.start()
+        """Do KVM_RUN: until something user space must see, or the vCPU waits for good, or ``budget`` steps.
+
+        A KVM_RUN that is still going on, because it waited or ran out of steps, goes on.
+        """
+        if self.phase == USER:
+            self.start()
         for _ in range(budget):
             if not self.step():
                 return Outcome("waiting", "halted, and nothing is pending that could wake it")
