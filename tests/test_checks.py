@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from vnmi_lab.checks import Exercise, Prediction, Result, lab01, lab02
+from vnmi_lab.checks import Exercise, Prediction, Result, lab01, lab02, lab03, lab04
 from vnmi_lab.checks.exercise import untouched
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.result import SHOWN, Outcome
+from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.machine import Stimulus
 
-MODULES = (lab01, lab02)
+MODULES = (lab01, lab02, lab03, lab04)
 EXERCISES = [exercise for module in MODULES for exercise in module.EXERCISES]
 PREDICTIONS = [prediction for module in MODULES for prediction in module.PREDICTIONS]
 WRONG = [pytest.param(e, w.code, w.message, id=f"{e.id}: {w.name}") for e in EXERCISES for w in e.wrong]
@@ -29,7 +30,7 @@ def by_id(item: Exercise | Prediction) -> str:
 
 
 def answer(exercise: Exercise, code: str) -> object:
-    names: dict[str, object] = {"Stimulus": Stimulus}
+    names: dict[str, object] = {"Stimulus": Stimulus, "REQ_EVENT": REQ_EVENT}
     exec(code, names)  # noqa: S102  # what a learner's cell does
     return names[exercise.variable]
 

@@ -17,11 +17,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
-from vnmi_lab.checks import Exercise, Result, lab01, lab02
+from vnmi_lab.checks import Exercise, Result, lab01, lab02, lab03, lab04
+from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.machine import Stimulus
 
 ROOT = Path(__file__).parent.parent
-LABS = {"01": lab01, "02": lab02}
+LABS = {"01": lab01, "02": lab02, "03": lab03, "04": lab04}
 NOTEBOOKS = {name[:2]: path for path in sorted((ROOT / "labs").glob("*.ipynb")) for name in [path.name]}
 NUMBERS = sorted(LABS)
 SECONDS = 10
@@ -53,7 +54,7 @@ def outputs_of(cells: list[Any], mime: str) -> list[str]:
 
 
 def answer(exercise: Exercise, source: str) -> object:
-    names: dict[str, object] = {"Stimulus": Stimulus}
+    names: dict[str, object] = {"Stimulus": Stimulus, "REQ_EVENT": REQ_EVENT}
     exec(source, names)  # noqa: S102  # what a learner's cell does
     return names[exercise.variable]
 

@@ -61,6 +61,11 @@ def side_by_side(stimuli: Sequence[Stimulus]) -> Costs:
     return costs(PROGRAM, HANDLER, stimuli, ("legacy", "vnmi"))
 
 
+def old_way() -> Kvm:
+    """Let one NMI arrive for a guest without virtual NMIs."""
+    return under_kvm(GUEST, LEGACY, [Stimulus(at="work")])
+
+
 def one_nmi() -> Kvm:
     """Let one NMI arrive for a guest with virtual NMIs."""
     return under_kvm(GUEST, VNMI, [Stimulus(at="work")])
