@@ -211,5 +211,6 @@ lab.too_early
 # - Injection asks neither IF nor any mask, and without vNMI it sets none. Two injected NMIs nest.
 # - So the host keeps the mask and the latch in software, and it has to find the moment at which an IRET is done.
 #
-# **Next:** [Lab 03: IRET interception](03_iret_interception.ipynb): how KVM finds that moment, with one intercept, one comparison and the processor's
-# single-step flag. Then Lab 04: vNMI, in which the processor, from the specification, takes the two bits back.
+# **Next:** [Lab 03: IRET interception](03_iret_interception.ipynb): how KVM finds that moment, with one intercept,
+# one comparison and the processor's single-step flag. Then Lab 04: vNMI, in which the processor, from the
+# specification, takes the two bits back.

@@ -48,8 +48,8 @@ show(lab.one_nmi(), title="One NMI under KVM")
 # %% [markdown]
 # ## 2. What if KVM remembers nothing?
 #
-# Lab 02 ended with two injected NMIs that nest. You did that by hand, and on purpose. Here is the same as an accident: a
-# KVM that injects what arrives, as soon as it arrives, and keeps no mask.
+# Lab 02 ended with two injected NMIs that nest. You did that by hand, and on purpose. Here is the same as an
+# accident: a KVM that injects what arrives, as soon as it arrives, and keeps no mask.
 
 # %%
 lab.blind_nests
@@ -62,16 +62,16 @@ lab.blind_nests
 # %% [markdown]
 # ## 3. At the exit it is too early
 #
-# The mask falls when an IRET completes. KVM can intercept IRET; it gets an exit each time the guest comes to one. Let us
-# take the mask down there. This KVM does so.
+# The mask falls when an IRET completes. KVM can intercept IRET; it gets an exit each time the guest comes to one. Let
+# us take the mask down there. This KVM does so.
 
 # %%
 lab.unmask_now
 
 # %% [markdown]
-# The exit comes *before* the IRET (AMD manual, volume 2, 15.7), and the first handler's frame is still on the stack. The
-# second NMI nests. It is only one instruction too early, and that is enough: on an interrupt stack of its own, as in
-# Lab 01, the second frame would fall on the first.
+# The exit comes *before* the IRET (AMD manual, volume 2, 15.7), and the first handler's frame is still on the stack.
+# The second NMI nests. It is only one instruction too early, and that is enough: on an interrupt stack of its own, as
+# in Lab 01, the second frame would fall on the first.
 
 # %% [markdown]
 # ## 4. Then move RIP
@@ -86,8 +86,8 @@ print(lab.HANDLER, lab.BEHIND)
 lab.skip_it
 
 # %% [markdown]
-# The IRET has work to do: it loads RIP, RFLAGS and RSP from the stack, and nobody did that. The guest ran into code that
-# has nothing to do with NMIs.
+# The IRET has work to do: it loads RIP, RFLAGS and RSP from the stack, and nobody did that. The guest ran into code
+# that has nothing to do with NMIs.
 #
 # What the processor puts into `next_rip` at this exit is the address *behind* the IRET in memory. It is not where the
 # IRET would go.
@@ -100,8 +100,8 @@ lab.skip_it
 #
 # | function | when | what it does |
 # |---|---|---|
-# | `iret_interception` | at the IRET's exit | stops intercepting IRET, writes RIP down in `nmi_iret_rip`, sets `awaiting_iret_completion` |
-# | `svm_complete_interrupts` | after *every* exit, first of all | while awaiting: is RIP still `nmi_iret_rip`? If not, the IRET is over, and the mask falls |
+# | `iret_interception` | at the IRET's exit | stops intercepting IRET, writes RIP down, notes that it waits |
+# | `svm_complete_interrupts` | after *every* exit, first | if it waits: has RIP moved? Then the mask falls |
 #
 # Why compare at all? Would the next exit not do?
 
@@ -109,16 +109,16 @@ lab.skip_it
 lab.still_there
 
 # %% [markdown]
-# An exit can fall into the gap between the IRET's exit and the IRET: a kick, or a page of the stack that must be brought
-# in first. RIP tells: while it stands at the IRET, nothing has been executed. One of the tests of the KVM project is made
-# for this gap (kvm-unit-tests, `x86/eventinj.c`, "NMI IRET").
+# An exit can fall into the gap between the IRET's exit and the IRET: a kick, or a page of the stack that must be
+# brought in first. RIP tells: while it stands at the IRET, nothing has been executed. One of the tests of the KVM
+# project is made for this gap (kvm-unit-tests, `x86/eventinj.c`, "NMI IRET").
 
 # %% [markdown]
 # ## 6. One step
 #
-# Now suppose that an NMI waits in `nmi_pending`. The guest executes its IRET, and goes on with its program, and there is
-# no exit. It may be long until the next one. On bare metal the NMI would have been taken at once, directly behind the
-# IRET.
+# Now suppose that an NMI waits in `nmi_pending`. The guest executes its IRET, and goes on with its program, and there
+# is no exit. It may be long until the next one. On bare metal the NMI would have been taken at once, directly behind
+# the IRET.
 #
 # KVM needs an exit there. There is none for it, so it borrows a flag that was made for debuggers: TF, in the guest's
 # RFLAGS. After one instruction comes a #DB, which KVM intercepts.
@@ -138,8 +138,8 @@ lab.no_hurry
 # %% [markdown]
 # ### Exercise 1: every exit
 #
-# *Two* NMIs arrive at the same moment, at `work`, under the policy `legacy`. Write down every exit until the guest is at
-# rest. Their names are `"INTR"` (a kick), `"IRET"`, `"#DB"` and `"HLT"`. Replace the `...` by as many as you need.
+# *Two* NMIs arrive at the same moment, at `work`, under the policy `legacy`. Write down every exit until the guest is
+# at rest. Their names are `"INTR"` (a kick), `"IRET"`, `"#DB"` and `"HLT"`. Replace the `...` by as many as you need.
 
 # %%
 order = ["INTR", ..., "HLT"]
@@ -158,9 +158,9 @@ lab.in_order.check(order)
 # | `vcpu.vmcb.intercept("iret", on=False)` | stop intercepting IRET |
 # | `vcpu.vmcb.rip` | the guest's RIP |
 # | `vcpu.nmi_iret_rip` | a place for an address |
-# | `vcpu.awaiting_iret_completion` | True: `svm_complete_interrupts` compares, and takes the mask down when RIP has moved |
+# | `vcpu.awaiting_iret_completion` | True: `svm_complete_interrupts` compares RIP with it, at every exit |
 # | `vcpu.nmi_masked` | KVM's mask |
-# | `vcpu.make_request(REQ_EVENT)` | on the way in, look whether an NMI waits: inject it if it may be, set TF if it may not |
+# | `vcpu.make_request(REQ_EVENT)` | look whether an NMI waits: inject it if that may be, set TF if it may not |
 #
 # Your function takes the place of KVM's. Then the judge lets up to three NMIs arrive, at every moment there is, all
 # combinations, and watches every state that the machine can reach. When a law is broken it finds the *shortest* way
@@ -169,8 +169,9 @@ lab.in_order.check(order)
 # %% [markdown]
 # ### Exercise 2: `iret_interception`
 #
-# Write it. The guest is about to execute an IRET, and has not yet. You need no more than four lines, and not all that is
-# in the table.
+# Write it. The guest is about to execute an IRET, and has not yet. You need no more than four lines, and not all that
+# is in the table.
+
 
 # %%
 def iret_interception(vcpu):
@@ -190,15 +191,15 @@ lab.write_it.check(iret_interception)
 # %% [markdown]
 # ### Exercise 3: break it
 #
-# Now the other side. In this policy `svm_complete_interrupts` does not compare RIP: the first exit after the IRET's will
-# do. With one NMI nothing is wrong with it.
+# Now the other side. In this policy `svm_complete_interrupts` does not compare RIP: the first exit after the IRET's
+# will do. With one NMI nothing is wrong with it.
 
 # %%
 show(lab.forgetful(), title="Without the RIP compare")
 
 # %% [markdown]
-# Let *two* NMIs arrive so that the second one nests. `at` may be a label or a number: `Stimulus(at=5)` arrives when five
-# steps have been made, arrivals not counted. The picture above helps you to count.
+# Let *two* NMIs arrive so that the second one nests. `at` may be a label or a number: `Stimulus(at=5)` arrives when
+# five steps have been made, arrivals not counted. The picture above helps you to count.
 
 # %%
 attack = [Stimulus(at="work"), ...]

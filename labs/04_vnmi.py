@@ -7,8 +7,8 @@
 # **Time:** about 45 minutes. **You need:** [Lab 03](03_iret_interception.ipynb): why KVM intercepts IRET, and what that
 # costs.
 #
-# **How sure is this?** What vNMI does here is from the specification, AMD's manual, volume 2, section 15.21.10, and from
-# the code of Linux. It is not verified on hardware.
+# **How sure is this?** What vNMI does here is from the specification, AMD's manual, volume 2, section 15.21.10, and
+# from the code of Linux. It is not verified on hardware.
 #
 # | word | what it means here |
 # |---|---|
@@ -59,8 +59,8 @@ lab.behind_the_iret
 
 # %% [markdown]
 # The guest did not execute one instruction of its program between the two handlers, and KVM slept all the while. The
-# exit that was missing in Lab 03 is not there now either: *nothing* tells KVM that V_NMI_MASK has gone to 0. It does not
-# need to know.
+# exit that was missing in Lab 03 is not there now either: *nothing* tells KVM that V_NMI_MASK has gone to 0. It does
+# not need to know.
 
 # %% [markdown]
 # ### Exercise 1: the three bits
@@ -134,8 +134,9 @@ lab.side_by_side([Stimulus(at="work"), Stimulus(at="handler")])
 # %% [markdown]
 # ### Exercise 2: four exits
 #
-# Place NMIs so that *three* are delivered under both, and IRET interception spends exactly *four* exits that vNMI does
-# not. The labels are `"start"`, `"work"`, `"more"` and `"done"` in the program, `"handler"` and `"leave"` in the handler.
+# Place NMIs so that *three* are delivered under both, and IRET interception spends exactly *four* exits that vNMI
+# does not. The labels are `"start"`, `"work"`, `"more"` and `"done"` in the program, `"handler"` and `"leave"` in the
+# handler.
 
 # %%
 stimuli = [Stimulus(at="work"), ...]
@@ -157,17 +158,18 @@ lab.four_more.check(stimuli)
 # | `vcpu.ops.get_nmi_mask(vcpu)` | True: one is in service, V_NMI_MASK is 1 |
 # | `vcpu.nmi_injected` | True: one is on its way by EVENTINJ |
 # | `vcpu.ops.is_vnmi_pending(vcpu)` | True: the slot is taken |
-# | `vcpu.ops.set_vnmi_pending(vcpu)` | puts one into the slot and returns True; returns False when the slot is taken |
+# | `vcpu.ops.set_vnmi_pending(vcpu)` | puts one into the slot, True; False when the slot is taken |
 # | `vcpu.make_request(REQ_EVENT)` | on the way in, look at `nmi_pending`, and inject if that may be |
 #
-# The rule comes from bare metal. While one NMI is in service, or on its way, *one* more may wait. If there is none, *two*
-# may: the first will be taken at once. What sits in the slot counts too. Any others merge into these.
+# The rule comes from bare metal. While one NMI is in service, or on its way, *one* more may wait. If there is none,
+# *two* may: the first will be taken at once. What sits in the slot counts too. Any others merge into these.
 
 # %% [markdown]
 # ### Exercise 3: `process_nmi`
 #
 # Write it. Three NMIs before an entry must give two, ten in a handler must give one more, and no IRET exit and no #DB
 # exit may be spent. The judge also saves the vCPU and restores it into a new one, at every stop.
+
 
 # %%
 def process_nmi(vcpu):
@@ -185,7 +187,8 @@ lab.process_nmi.check(process_nmi)
 # %% [markdown]
 # ## What you know now
 #
-# - Three bits of `int_ctl`: V_NMI (11) is the slot, V_NMI_MASK (12) says "in service", V_NMI_ENABLE (26) switches both on.
+# - Three bits of `int_ctl`: V_NMI (11) is the slot, V_NMI_MASK (12) says "in service", V_NMI_ENABLE (26) switches both
+#   on.
 # - The processor takes V_NMI, sets V_NMI_MASK, clears it when an IRET completes, and takes the next. Nothing exits.
 # - VMRUN reads the bits and #VMEXIT writes them. A guest that runs does not see a change, so the kick stays.
 # - Two NMIs before an entry go through two doors, EVENTINJ and V_NMI.

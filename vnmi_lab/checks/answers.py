@@ -9,9 +9,9 @@ from reprlib import repr as short
 from vnmi_lab.checks.exercise import LearnerError
 from vnmi_lab.checks.result import Verdict, wrong
 from vnmi_lab.guest import Guest
-from vnmi_lab.hw.asm import AsmError
 from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.vcpu import Features
+from vnmi_lab.hw.asm import AsmError
 from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host, Stimulus
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from reprlib import repr as short
 from types import FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vnmi_lab import judge
 from vnmi_lab.checks.exercise import LearnerError
@@ -131,7 +131,8 @@ class Hook:
     def policy(self, answer: FunctionType) -> NmiOps:
         """Return ``parent`` with the learner's function in its place; a trace shows it under its own name."""
         watched = getattr(judge.learned(answer, self.parent), self.name)
-        return self.parent.but(**{self.name: in_the_call_path(watched, YOURS)})
+        hooks: dict[str, Any] = {self.name: in_the_call_path(watched, YOURS)}
+        return self.parent.but(**hooks)
 
     def _judged(self, case: Case, ops: NmiOps) -> Judged:
         search = case.search(ops)

@@ -272,8 +272,10 @@ in_order = Exercise(
     judge=_judge_in_order,
     hints=(
         "Both arrive at the same moment: how many times must the guest be kicked? And every NMI ends with an IRET.",
-        "While the first is in service the second waits in `nmi_pending`. So KVM steps over the first IRET. "
-        "Does it have to step over the second one?",
+        (
+            "While the first is in service the second waits in `nmi_pending`. So KVM steps over the first IRET. "
+            "Does it have to step over the second one?"
+        ),
         "A kick, the first IRET, the step behind it, the second IRET, and the `hlt`.",
     ),
     start='order = ["INTR", ..., "HLT"]',
@@ -301,10 +303,14 @@ write_it = Exercise(
     ),
     hints=(
         "The IRET must be able to run, so it must not exit again. And nothing is over yet: the mask stays, RIP stays.",
-        "Four lines. One for the intercept; two for what `svm_complete_interrupts` compares later: that KVM waits, and "
-        "at which RIP; and one that makes KVM look at the NMI that may wait.",
-        "`vcpu.vmcb.intercept(\"iret\", on=False)`, then `vcpu.nmi_iret_rip = vcpu.vmcb.rip`, then "
-        "`vcpu.awaiting_iret_completion = True`, then `vcpu.make_request(REQ_EVENT)`.",
+        (
+            "Four lines. One for the intercept; two for what `svm_complete_interrupts` compares later: that KVM waits, and "
+            "at which RIP; and one that makes KVM look at the NMI that may wait."
+        ),
+        (
+            '`vcpu.vmcb.intercept("iret", on=False)`, then `vcpu.nmi_iret_rip = vcpu.vmcb.rip`, then '
+            "`vcpu.awaiting_iret_completion = True`, then `vcpu.make_request(REQ_EVENT)`."
+        ),
     ),
     start="def iret_interception(vcpu):\n    vcpu.nmi_window_exits += 1  # KVM counts these exits\n    ...\n\n",
     good=(
@@ -382,7 +388,9 @@ def _judge_break_it(answer: object) -> Verdict:
         found = Divergence.at(trace, len(trace) - 1, "handler runs", expected=FEWEST, actual=len(runs), rule=COMPLETES)
         return wrong(message, trace, found)
     if depth(runs[1]) > 1:
-        return right("An exit came between the IRET's exit and the IRET, KVM unmasked, and the second NMI nested.", trace)
+        return right(
+            "An exit came between the IRET's exit and the IRET, KVM unmasked, and the second NMI nested.", trace
+        )
     message = "Both were taken, one after the other: this policy came through."
     step = runs[1].index
     found = Divergence.at(trace, step, "handler_depth", expected=2, actual=1, rule=COMPLETES)
@@ -395,12 +403,18 @@ break_it = Exercise(
     variable="attack",
     judge=_judge_break_it,
     hints=(
-        "This KVM takes any exit after the IRET's for the end of the handler. So make one happen while the `iretq` "
-        "has not yet run. What makes a running guest exit?",
-        "A second NMI does: it is a kick. It must arrive when the guest has been entered again, at its IRET. No label "
-        "says that, for RIP came to `leave` before, and that is when an NMI at `leave` arrives. Use a step number.",
-        "In the picture above, VMRUN enters the guest at its IRET in step 12. One of the steps before it is an "
-        "arrival, so 12 steps have been made when it is done: `Stimulus(at=12)`.",
+        (
+            "This KVM takes any exit after the IRET's for the end of the handler. So make one happen while the `iretq` "
+            "has not yet run. What makes a running guest exit?"
+        ),
+        (
+            "A second NMI does: it is a kick. It must arrive when the guest has been entered again, at its IRET. No label "
+            "says that, for RIP came to `leave` before, and that is when an NMI at `leave` arrives. Use a step number."
+        ),
+        (
+            "In the picture above, VMRUN enters the guest at its IRET in step 12. One of the steps before it is an "
+            "arrival, so 12 steps have been made when it is done: `Stimulus(at=12)`."
+        ),
     ),
     start='attack = [Stimulus(at="work"), ...]',
     good='attack = [Stimulus(at="work"), Stimulus(at=12)]',

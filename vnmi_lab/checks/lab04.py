@@ -14,7 +14,6 @@ from vnmi_lab.checks.measure import counted, depth, entries, exits, irets
 from vnmi_lab.checks.prediction import LONGEST, Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
 from vnmi_lab.guest import Guest
-from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hw.events import Changed, HostDid
 from vnmi_lab.hw.svm import exit_name
@@ -173,7 +172,9 @@ two_doors = Prediction(
     (
         Option("Twice, with one exit in between.", (2, 1), "It needs no exit: one VMRUN can carry two NMIs."),
         Option("Twice, with no exit at all.", (2, 0), "One goes by EVENTINJ, which sets V_NMI_MASK; the other waits."),
-        Option("Once: they share the bit.", (1, 0), "The bit is one door. There is a second one, and it is an old one."),
+        Option(
+            "Once: they share the bit.", (1, 0), "The bit is one door. There is a second one, and it is an old one."
+        ),
     ),
     lambda: under_kvm(GUEST, VNMI, [Stimulus(at=0, times=2)]),
     _how_two,
@@ -268,8 +269,10 @@ int_ctl = Exercise(
     variable="int_ctl",
     judge=_judge_int_ctl,
     hints=(
-        "Three bits: one that says that an NMI is queued, one that says that one is in service, and one without which "
-        "the processor looks at neither.",
+        (
+            "Three bits: one that says that an NMI is queued, one that says that one is in service, and one without which "
+            "the processor looks at neither."
+        ),
         "Bits 11, 12 and 26. `1 << 11` is a number with bit 11 set; join them with `|`.",
         "`1 << 11 | 1 << 12 | 1 << 26`, which is 04001800h.",
     ),
@@ -327,10 +330,14 @@ process_nmi = Exercise(
         "vCPU may be saved and restored at any stop.",
     ),
     hints=(
-        "First the limit. Two may wait when none is in service, one when one is. And if one sits in the processor's "
-        "slot already, that is one fewer.",
-        "Accept with `min(vcpu.nmi_pending + vcpu.nmi_queued, limit)`. Then hand one over: `set_vnmi_pending` says "
-        "True when it took it, and then it does not wait in `nmi_pending` any more.",
+        (
+            "First the limit. Two may wait when none is in service, one when one is. And if one sits in the processor's "
+            "slot already, that is one fewer."
+        ),
+        (
+            "Accept with `min(vcpu.nmi_pending + vcpu.nmi_queued, limit)`. Then hand one over: `set_vnmi_pending` says "
+            "True when it took it, and then it does not wait in `nmi_pending` any more."
+        ),
         "If one is left in `nmi_pending` after that, it must go by EVENTINJ: `vcpu.make_request(REQ_EVENT)`.",
     ),
     start=(
@@ -368,7 +375,9 @@ def _judge_dear(answer: object) -> Verdict:
     if taken != (DELIVERED, DELIVERED):
         message = f"Legacy delivers {counted(taken[0], 'NMI')} and vNMI {taken[1]}; the task is {DELIVERED} under both."
         step = entries(legacy)[DELIVERED] if taken[0] > DELIVERED else legacy[-1]
-        found = Divergence.at(legacy, step.index, "handler runs", expected=DELIVERED, actual=taken[0], rule="K-process_nmi")
+        found = Divergence.at(
+            legacy, step.index, "handler runs", expected=DELIVERED, actual=taken[0], rule="K-process_nmi"
+        )
         return wrong(message, legacy, found if taken[0] != DELIVERED else None)
     spent = extra(legacy)
     names = ", ".join(name_of(int(step.state["exit_code"] or 0)) for step in spent)
