@@ -304,8 +304,8 @@ write_it = Exercise(
     hints=(
         "The IRET must be able to run, so it must not exit again. And nothing is over yet: the mask stays, RIP stays.",
         (
-            "Four lines. One for the intercept; two for what `svm_complete_interrupts` compares later: that KVM waits, and "
-            "at which RIP; and one that makes KVM look at the NMI that may wait."
+            "Four lines. One for the intercept; two for what `svm_complete_interrupts` compares later, that KVM waits "
+            "and at which RIP; and one that makes KVM look at the NMI that may wait."
         ),
         (
             '`vcpu.vmcb.intercept("iret", on=False)`, then `vcpu.nmi_iret_rip = vcpu.vmcb.rip`, then '
@@ -408,8 +408,8 @@ break_it = Exercise(
             "has not yet run. What makes a running guest exit?"
         ),
         (
-            "A second NMI does: it is a kick. It must arrive when the guest has been entered again, at its IRET. No label "
-            "says that, for RIP came to `leave` before, and that is when an NMI at `leave` arrives. Use a step number."
+            "A second NMI does: it is a kick. It must arrive when the guest has been entered again, at its IRET. No "
+            "label says that, for RIP came to `leave` before, and that is when an NMI at `leave` arrives. Use a step number."
         ),
         (
             "In the picture above, VMRUN enters the guest at its IRET in step 12. One of the steps before it is an "

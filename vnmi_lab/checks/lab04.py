@@ -270,8 +270,8 @@ int_ctl = Exercise(
     judge=_judge_int_ctl,
     hints=(
         (
-            "Three bits: one that says that an NMI is queued, one that says that one is in service, and one without which "
-            "the processor looks at neither."
+            "Three bits: one that says that an NMI is queued, one that says that one is in service, and one without "
+            "which the processor looks at neither."
         ),
         "Bits 11, 12 and 26. `1 << 11` is a number with bit 11 set; join them with `|`.",
         "`1 << 11 | 1 << 12 | 1 << 26`, which is 04001800h.",
@@ -331,8 +331,8 @@ process_nmi = Exercise(
     ),
     hints=(
         (
-            "First the limit. Two may wait when none is in service, one when one is. And if one sits in the processor's "
-            "slot already, that is one fewer."
+            "First the limit. Two may wait when none is in service, one when one is. And if one sits in the "
+            "processor's slot already, that is one fewer."
         ),
         (
             "Accept with `min(vcpu.nmi_pending + vcpu.nmi_queued, limit)`. Then hand one over: `set_vnmi_pending` says "
