@@ -16,7 +16,7 @@ from vnmi_lab.machine import Outcome, Stimulus
 from vnmi_lab.rules import Switches
 
 SELF_NMI = "mov dword [r15], 0x4400\n"
-REST = "rest: hlt\njmp rest\n"
+REST = "rest: hlt\nwoken: jmp rest\n"
 COUNT = "inc qword [rbx+16]\n"
 HANDLER = f"{COUNT}body: nop\nleave: iretq"
 ALONE = ("IRET", "EXC_DB", "STGI", "CLGI", "EXC_UD", "VINTR", "NMI", "NPF")

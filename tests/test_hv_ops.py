@@ -292,6 +292,7 @@ INJECTED = [  # policy, features, from L1: EVENTINJ, V_NMI, nmi_masked, IRET int
     (VNMI_6_4_RC, {}, False, (NMI_INJ, 0, True, 1, 1)),
     (PATCH_V4, {}, False, (0, 1, False, 0, 1)),
     (PATCH_V4, {"guest_mode": True}, False, (0, 1, False, 0, 1)),
+    (PATCH_V4, {"guest_mode": True}, True, (NMI_INJ, 0, False, 0, 0)),
     (PATCH_V4, {"vnmi": False}, False, (NMI_INJ, 0, True, 1, 1)),
     (BLIND, {}, False, (NMI_INJ, 0, False, 0, 1)),
 ]

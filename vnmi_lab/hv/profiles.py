@@ -133,8 +133,8 @@ def clear_vnmi_mask(vcpu: Vcpu) -> None:
 
 @kvm(SVM)
 def svm_inject_nmi_v4(vcpu: Vcpu) -> None:
-    """Put the NMI into V_NMI where virtual NMIs are enabled, and count it there; as before otherwise."""
-    if is_vnmi_enabled_v4(vcpu):
+    """Put the NMI into V_NMI where virtual NMIs are enabled and it is not L1's; as before otherwise."""
+    if is_vnmi_enabled_v4(vcpu) and not vcpu.nmi_l1_to_l2:
         write_vnmi(vcpu, v_nmi_pending=1)
         vcpu.nmi_injections += 1
         return
