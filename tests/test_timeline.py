@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import runpy
@@ -14,12 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kvm_runs import two_at_once
 from tests.timeline_runs import Run, hostile, latched, looping, nested
 from vnmi_lab.guest import Guest
+from vnmi_lab.hv.profiles import LEGACY, VNMI
+from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host, Stimulus
-from vnmi_lab.timeline import TraceLike, build, html, palette, shown, state_at, summary, svg, table
+from vnmi_lab.timeline import Payload, TraceLike, build, html, palette, shown, state_at, summary, svg, table
 from vnmi_lab.timeline.columns import JSON_SAFE, at, column, number, plain, runs
-from vnmi_lab.timeline.fields import FIELDS, WAVES
+from vnmi_lab.timeline.fields import FIELDS, WAVES, written
 from vnmi_lab.timeline.palette import STYLES, THEMES
 from vnmi_lab.timeline.svg import MOST, kept
 from vnmi_lab.trace import Trace
@@ -36,6 +40,14 @@ def hosted() -> Trace:
     host = Host(Guest.of("nop\nnop\nvmmcall", {2: HANDLER}))
     host.load([("set", "event_inj", 0x80000200), "run"])
     return Trace(host, "An injected NMI")
+
+
+def legacy() -> Trace:
+    return Trace(two_at_once(LEGACY), "Two NMIs under KVM")
+
+
+def vnmi() -> Trace:
+    return Trace(two_at_once(VNMI), "Two NMIs under KVM with vNMI")
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -58,7 +70,7 @@ def test_a_number_survives_json_whatever_its_size(value: int) -> None:
 # --- the payload ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [bare, hosted, latched, nested, lambda: looping(150), hostile])
+@pytest.mark.parametrize("make", [bare, hosted, legacy, vnmi, latched, nested, lambda: looping(150), hostile])
 def test_the_payload_holds_every_step_of_the_trace_exactly(make: Callable[[], TraceLike]) -> None:
     trace = make()
     payload = json.loads(json.dumps(build(trace)))
@@ -131,7 +143,7 @@ def test_events_are_the_steps_at_which_more_happens_than_an_instruction() -> Non
 
 def test_every_field_of_a_real_state_is_shown() -> None:
     known = {field.key for field in FIELDS}
-    assert {key for trace in (bare(), hosted()) for key in trace[0].state} <= known
+    assert {key for trace in (bare(), hosted(), vnmi()) for key in trace[0].state} <= known
     assert {wave.key for wave in WAVES} <= known
     assert {wave.style for wave in WAVES} <= STYLES.keys()
 
@@ -153,6 +165,87 @@ def test_a_trace_without_steps_says_so() -> None:
         build(Run("nothing"))
 
 
+# --- a guest under KVM ------------------------------------------------------------------------------------------------
+
+
+def by_label(payload: Payload) -> list[tuple[str, str, str, str]]:
+    """Give links as the labels of their steps and their lanes."""
+    label = [payload["words"][index] for index in payload["text"]]
+    return [(label[first], cause, label[last], effect) for first, cause, last, effect, _ in payload["links"]]
+
+
+def test_legacy_leads_from_the_iret_exit_by_a_single_step_to_the_injection() -> None:
+    assert by_label(build(legacy()))[:7] == [
+        ("NMI arrives x2", "outside", "#VMEXIT INTR (60h)", "world"),
+        ("VMRUN", "event_inj", "NMI taken", "code"),
+        ("#VMEXIT IRET (74h)", "world", "KVM: iret_interception", "awaiting_iret_completion"),
+        ("VMRUN", "nmi_singlestep", "#VMEXIT EXC_DB (41h)", "world"),
+        ("KVM: db_interception", "awaiting_iret_completion", "KVM: db_interception", "nmi_masked"),
+        ("KVM: db_interception", "nmi_masked", "VMRUN", "nmi_injected"),
+        ("VMRUN", "event_inj", "NMI taken", "code"),
+    ]
+
+
+def test_vnmi_leads_from_v_nmi_to_the_handler() -> None:
+    assert by_label(build(vnmi())) == [
+        ("NMI arrives x2", "outside", "#VMEXIT INTR (60h)", "world"),
+        ("VMRUN", "event_inj", "NMI taken", "code"),
+        ("VMRUN", "v_nmi_pending", "NMI taken", "code"),
+        ("iretq", "live_v_nmi_blocking", "NMI taken", "code"),
+    ]
+
+
+def test_nothing_leads_from_an_unmasking_to_an_nmi_that_came_later() -> None:
+    guest = Guest.of("nop\none: nop\nnop\ntwo: nop\nhlt", {2: HANDLER}, tail="hlt")
+    payload = build(Trace(Kvm(guest, LEGACY, stimuli=[Stimulus("one"), Stimulus("two")])))
+    assert "nmi_injected" not in {effect for *_, effect in by_label(payload)}
+
+
+def test_kvms_lanes_are_drawn_and_the_hosts_own_nmi_state_is_not() -> None:
+    quiet = {wave["key"]: wave["quiet"] for wave in build(legacy())["waves"]}
+    drawn = {key for key, value in quiet.items() if not value}
+    assert drawn >= {"nmi_pending", "nmi_injected", "nmi_masked", "awaiting_iret_completion", "iret_intercept"}
+    assert quiet["nmi_mask"] and quiet["nmi_latch"] and quiet["gif"] and quiet["nmi_queued"]
+    merged = {wave["key"] for wave in build(vnmi())["waves"] if not wave["quiet"]}
+    assert merged >= {"v_nmi_pending", "live_v_nmi_blocking"}
+    assert not merged & {"nmi_masked", "iret_intercept", "awaiting_iret_completion", "nmi_singlestep"}
+
+
+def test_the_host_of_a_guest_under_kvm_is_kvm() -> None:
+    assert [band[2] for band in build(vnmi())["worlds"]] == ["kvm", "guest"] * 2 + ["kvm"]
+    assert "KVM" in texts(svg(build(vnmi())))
+
+
+def test_the_functions_of_a_step_are_in_the_payload_with_files_and_sentences() -> None:
+    trace = legacy()
+    calls = json.loads(json.dumps(build(trace)))["calls"]
+    paths = dict(calls["at"])
+    for index, step in enumerate(trace):
+        path = (
+            [(depth, *calls["functions"][which][:2]) for depth, which in calls["paths"][paths[index]]]
+            if step.calls
+            else []
+        )
+        assert tuple(path) == step.calls
+        assert (index in paths) == bool(step.calls)
+    assert all(sentence for _, _, sentence in calls["functions"])
+
+
+def test_names_of_functions_do_not_run_into_one_another() -> None:
+    for trace in (legacy(), vnmi()):
+        lane = build(trace)["calls"]["lane"]
+        assert lane
+        for row in {name[1] for name in lane}:
+            ends = [(step, end) for step, at_row, end, _ in lane if at_row == row]
+            assert all(one[1] == two[0] for one, two in itertools.pairwise(ends))
+            assert ends[-1][1] == len(trace)
+    assert build(bare())["calls"] == {"functions": [], "paths": [], "at": [], "lane": []}
+
+
+def test_a_request_is_named() -> None:
+    assert [written("requests", value) for value in (0, 1, 3)] == ["none", "NMI", "NMI EVENT"]
+
+
 # --- the still picture and the table ----------------------------------------------------------------------------------
 
 
@@ -160,7 +253,7 @@ def texts(picture: str) -> list[str]:
     return [node.text or "" for node in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
 
 
-@pytest.mark.parametrize("make", [bare, hosted, latched, nested, lambda: looping(700), hostile])
+@pytest.mark.parametrize("make", [bare, hosted, legacy, vnmi, latched, nested, lambda: looping(700), hostile])
 @pytest.mark.parametrize("cursor", [None, 0, 2, 10**6])
 def test_the_picture_is_well_formed_and_says_its_title(make: Callable[[], TraceLike], cursor: int | None) -> None:
     trace = make()
