@@ -10,13 +10,13 @@ import pytest
 
 from vnmi_lab.cli import main
 from vnmi_lab.explore import NMI, STEP, Search, Verdict, brief, explore
+from vnmi_lab.guests import GUESTS
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hv.vcpu import Vcpu
 from vnmi_lab.judge import (
     ACQUITTED,
     DEVIATIONS,
     EXPOSED,
-    GUESTS,
     MOST_LINES,
     Case,
     Deviation,
@@ -25,31 +25,33 @@ from vnmi_lab.judge import (
     judge,
     learned,
 )
+from vnmi_lab.kvm import Kvm
 from vnmi_lab.laws import COMES_TO_REST, LAWS, Moment, Watch
+from vnmi_lab.scenario import Scenario
 from vnmi_lab.transparency import bare_metal, transparent
 
 # policy, states seen, the law it breaks, the shortest schedule that breaks it
 KILLED = [
-    ("blind", 204, "not_before_iret", "step NMI step*2 NMI step*4"),
-    ("patch-v4", 381, "looked_at", "step NMI*2 step*10"),
-    ("vnmi-6.4-rc", 1185, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("blind", 206, "not_before_iret", "step NMI step*2 NMI step*4"),
+    ("patch-v4", 383, "looked_at", "step NMI*2 step*10"),
+    ("vnmi-6.4-rc", 1193, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
     ("xen-like", 305, "not_before_iret", "step NMI step*8 NMI step*4"),
-    ("m1", 204, "not_before_iret", "step NMI step*2 NMI step*4"),
-    ("m2", 279, "not_before_iret", "step NMI step*6 NMI step*2"),
+    ("m1", 206, "not_before_iret", "step NMI step*2 NMI step*4"),
+    ("m2", 281, "not_before_iret", "step NMI step*6 NMI step*2"),
     ("m3", 305, "not_before_iret", "step NMI step*8 NMI step*4"),
-    ("m4", 2907, "not_before_iret", "step NMI step*7 NMI step*4"),
-    ("m5", 322, "not_lost", "step NMI step*3 NMI*2 step*6"),
-    ("m6", 381, "looked_at", "step NMI*2 step*10"),
-    ("m7", 1787, "looked_at", "step NMI*2 step*4 NMI step*13"),
-    ("m8", 1222, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("m4", 2909, "not_before_iret", "step NMI step*7 NMI step*4"),
+    ("m5", 317, "not_lost", "step NMI step*3 NMI*2 step*6"),
+    ("m6", 383, "looked_at", "step NMI*2 step*10"),
+    ("m7", 1788, "looked_at", "step NMI*2 step*4 NMI step*13"),
+    ("m8", 1230, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
     ("m9", 485, "not_before_iret", "step NMI step*5 migrate step NMI step*2"),
     ("m10", 7, "enters", "step*3"),
-    ("m11", 183, "no_iret_exit", "step NMI*2 step*5"),
-    ("m12", 810, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
+    ("m11", 185, "no_iret_exit", "step NMI*2 step*5"),
+    ("m12", 796, "not_lost", "step NMI step*4 NMI step*2 NMI step*7"),
 ]
 HOLD = {
-    "legacy": [1909, 1954, 2375, 4393, 2296, 1649, 626, 651, 562, 1283],
-    "vnmi": [2186, 2042, 2444, 3210, 2548, 2004, 984, 2186, 556, 595, 547, 1195, 1065],
+    "legacy": [1838, 1883, 2375, 4393, 2215, 1649, 639, 651, 562, 1283],
+    "vnmi": [2149, 2006, 2444, 3210, 2515, 2004, 984, 2149, 574, 595, 547, 1195, 1065],
 }
 
 
@@ -106,32 +108,49 @@ def test_a_counterexample_replays_to_the_law_it_breaks(policy: str) -> None:
 CLEAR = [
     ("legacy", "idle", True),
     ("vnmi", "idle", True),
-    ("vnmi", "faulty", True),
+    ("vnmi", "idle-faulty", True),
     ("blind", "idle", False),
     ("m2", "idle", False),
     ("m4", "idle", False),
-    ("legacy", "self-gif", False),
+    ("legacy", "idle-gif-self", False),
 ]
 
 
 @pytest.mark.parametrize(("policy", "guest", "clear"), CLEAR)
 def test_transparency(policy: str, guest: str, *, clear: bool) -> None:
-    verdict = transparent(Search(POLICIES[policy], GUESTS[guest][1], 2))
+    verdict = transparent(Search(POLICIES[policy], GUESTS[guest].source.guest(), 2))
     assert verdict.holds == clear
     assert clear or (verdict.broken is not None and verdict.broken.slug == "transparent")
 
 
 def test_what_bare_metal_can_show() -> None:
-    seen = bare_metal(GUESTS["self-gif"][1], 0)
-    after = GUESTS["self-gif"][1].labels()["after"]
+    seen = bare_metal(GUESTS["idle-gif-self"].source.guest(), 0)
+    after = GUESTS["idle-gif-self"].source.guest().labels()["after"]
     assert seen.beginnings == {(), (after,)}, "two NMIs behind CLGI are one: the latch is one deep"
-    assert len(bare_metal(GUESTS["idle"][1], 2).beginnings) > len(bare_metal(GUESTS["idle"][1], 1).beginnings) > 1
+    assert (
+        len(bare_metal(GUESTS["idle"].source.guest(), 2).beginnings)
+        > len(bare_metal(GUESTS["idle"].source.guest(), 1).beginnings)
+        > 1
+    )
 
 
 def test_a_policy_whose_guest_never_rests_is_found() -> None:
     verdict = explore(Search(POLICIES["patch-v4"], nmis=2, laws=()))
     assert verdict.broken is COMES_TO_REST
     assert brief(verdict.schedule) == "NMI*2"
+
+
+@pytest.mark.parametrize("policy", [name for name, *_rest in KILLED])
+def test_a_counterexample_is_a_scenario(policy: str) -> None:
+    (verdict,) = judge(POLICIES[policy])
+    assert verdict.scenario is not None
+    replayed, played = verdict.replay(), Scenario.parse(verdict.scenario).machine()
+    assert len(verdict.scenario) <= 200
+    assert isinstance(played, Kvm)
+    for _action in verdict.schedule:
+        assert replayed.step()
+        assert played.step()
+    assert played.snapshot() == replayed.snapshot()
 
 
 def test_two_searches_of_the_same_are_the_same() -> None:
@@ -145,7 +164,7 @@ def test_laws_are_sentences_with_a_source() -> None:
 
 
 def test_a_verdict_says_which_open_switch_it_depends_on() -> None:
-    faulty = Case("faulty", 2, transparent=True)
+    faulty = Case("idle-faulty", 2, transparent=True)
     first = faulty.verdict(LEGACY)
     assert not first.holds, "a faulting IRET moves RIP, and KVM takes that for the end of the handler"
     others = depends(LEGACY, faulty, first)
@@ -264,6 +283,6 @@ def test_a_file_that_does_not_load_names_its_line(tmp_path: Path, capsys: pytest
 
 
 def test_guests_have_sentences_and_cases_name_them() -> None:
-    assert all(sentence for sentence, _guest in GUESTS.values())
+    assert all(guest.sentence for guest in GUESTS.values())
     asked = [*EXPOSED.values(), *(case for some in ACQUITTED.values() for case in some)]
     assert all(case.guest in GUESTS for case in asked)

@@ -8,10 +8,10 @@ import pytest
 
 from vnmi_lab.explore import Search, explore
 from vnmi_lab.guest import Guest
+from vnmi_lab.guests import GUESTS
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.hw.cpu import Cpu
-from vnmi_lab.judge import GUESTS
 from vnmi_lab.kvm import GUEST, Kvm
 from vnmi_lab.laws import Law, Moment
 from vnmi_lab.machine import Stimulus
@@ -28,12 +28,13 @@ def agrees(moment: Moment) -> bool:
     return answer.allowed == kvm.ops.nmi_allowed(kvm.vcpu, True)  # noqa: FBT003 - for_injection
 
 
+SEARCHED = ("idle", "idle-gif", "idle-shadow", "idle-stops")
 AGREES = Law("agrees", "The explanation agrees with nmi_allowed.", "this project", agrees)
 
 
-@pytest.mark.parametrize(("ops", "guest"), [*product((LEGACY, VNMI), ("idle", "gif", "shadow", "stops"))])
+@pytest.mark.parametrize(("ops", "guest"), [*product((LEGACY, VNMI), SEARCHED)])
 def test_it_agrees_with_kvm_in_every_state(ops: object, guest: str) -> None:
-    search = Search(ops, GUESTS[guest][1], 2, absent=(0,), laws=(AGREES,))  # type: ignore[arg-type]  # a policy
+    search = Search(ops, GUESTS[guest].source.guest(), 2, absent=(0,), laws=(AGREES,))  # type: ignore[arg-type]  # a policy
     assert explore(search).holds
 
 
@@ -67,7 +68,8 @@ def test_what_keeps_a_virtual_nmi_out_of_the_processor(fields: dict[str, int], d
 
 
 def test_it_says_in_words_what_decides_and_until_when() -> None:
-    kvm = Kvm(GUESTS["idle"][1], LEGACY, Features(vnmi_cpuid=False), stimuli=[Stimulus("work"), Stimulus("body")])
+    guest = GUESTS["idle"].source.guest()
+    kvm = Kvm(guest, LEGACY, Features(vnmi_cpuid=False), stimuli=[Stimulus("work"), Stimulus("body")])
     trace = Trace(kvm.fresh())
     blocked = next(i for i in range(len(trace)) if trace.goto(i).vcpu.nmi_masked and trace.goto(i).phase != GUEST)  # type: ignore[union-attr]  # a Kvm
     said = str(may_inject(trace.goto(blocked)))  # type: ignore[arg-type]  # a Kvm

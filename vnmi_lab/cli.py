@@ -252,6 +252,9 @@ def _explore(options: argparse.Namespace) -> int:
         print(json.dumps([judge.as_json_value(verdict) for verdict in verdicts], indent=1))
     else:
         print(*verdicts, sep="\n")
+        for verdict in verdicts:
+            if verdict.scenario is not None:
+                print(f"to see it: vnmi-lab run {verdict.scenario}")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 

@@ -13,7 +13,8 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from vnmi_lab.guest import COUNTERS, Guest
+from vnmi_lab.guest import COUNTERS
+from vnmi_lab.guests import GUESTS
 from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.kvm import USER, Kvm, KvmSnapshot
 from vnmi_lab.laws import COMES_TO_REST, LAWS, NMI_VECTOR, Law, Moment, Watch
@@ -22,14 +23,14 @@ from vnmi_lab.machine import Stimulus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vnmi_lab.guest import Guest
     from vnmi_lab.hv.ops import NmiOps
     from vnmi_lab.rules import Switches
 
 STEP, NMI, MIGRATE = "step", "NMI", "migrate"
 MOST_STATES = 200_000
 COUNTER = COUNTERS + 8 * NMI_VECTOR
-HANDLER = "entry: inc qword [rbx+16]\nbody: nop\nleave: iretq"
-IDLE = Guest.of("start: nop\n nop\nwork: nop\n hlt\nagain: hlt\n jmp again", {NMI_VECTOR: HANDLER}, tail="hlt")
+IDLE = GUESTS["idle"].source.guest()
 """Works a little and then only waits: an NMI that is not lost is delivered at the latest there."""
 
 
@@ -78,6 +79,8 @@ class Verdict:
     search: Search | None = field(default=None, repr=False, compare=False)
     depends: tuple[str, ...] | None = None
     """The open switches under whose other setting the verdict would be another; None: not asked."""
+    scenario: str | None = None
+    """The counterexample as text that ``vnmi-lab run`` plays, where the policy has a name."""
 
     @property
     def holds(self) -> bool:

@@ -138,5 +138,27 @@ GUESTS: dict[str, Named] = {
         f"{FIRST_ONLY}body: nop\n{SET_TF}leave: iretq",
         h1=STEPS_OFF,
     ),
+    # The judge's own: as short as can be, interrupts off, so that a search is small.
+    "idle": _named("Works a little with interrupts off, then halts.", "start: nop\nnop\nwork: nop"),
+    "idle-stops": _named(
+        "Halts after a stop to user space, and stops in its NMI handler, too.",
+        "start: nop\nout 0x10, al\nnop",
+        "entry: inc qword [rbx+16]\nout 0x11, al\nbody: nop\nleave: iretq",
+    ),
+    "idle-shadow": _named(
+        "Touches page 0 in the shadow of an STI: where that page is absent there is an exit in the shadow.",
+        "start: cli\nsti\nshade: inc qword [rax]\nnop",
+    ),
+    "idle-gif": _named("Closes and opens GIF, then halts.", "start: clgi\nshut: nop\nstgi\nnop"),
+    "idle-faulty": _named(
+        "The NMI handler's IRET always faults once; the #GP handler mends its frame.",
+        "start: nop\nnop",
+        "entry: inc qword [rbx+16]\nmov qword [rsp+8], 0x1234\nleave: iretq",
+        h13="fix: mov rax, [rsp+32]\nmov qword [rax+8], 8\nadd rsp, 8\niretq",
+    ),
+    "idle-self": _named("Sends itself an NMI, then halts.", f"start: nop\n{SELF}after: nop\nnop"),
+    "idle-gif-self": _named(
+        "Sends itself two NMIs behind CLGI, then halts.", f"start: clgi\n{SELF}{SELF}stgi\nafter: nop\nnop"
+    ),
 }
 """Every guest by its name in a scenario."""

@@ -15,60 +15,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vnmi_lab.explore import HANDLER, IDLE, Search, Verdict, explore
-from vnmi_lab.guest import IDT, Guest
+from vnmi_lab.explore import Search, Verdict, explore
+from vnmi_lab.guest import IDT
+from vnmi_lab.guests import GUESTS
 from vnmi_lab.hv.ops import ROWS, NmiOps
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
+from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.laws import LAWS, NO_EXITS
 from vnmi_lab.rules import Switches
+from vnmi_lab.scenario import Scenario
 from vnmi_lab.transparency import transparent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
-
-AGAIN = "again: hlt\n jmp again"
-SELF_NMI = "mov dword [r15], 0x4400"
-GUESTS: dict[str, tuple[str, Guest]] = {
-    "idle": ("works a little, then waits in HLT", IDLE),
-    "stops": (
-        "stops in user space, in its program and in its NMI handler",
-        Guest.of(
-            f"start: nop\n vmmcall\n nop\n{AGAIN}",
-            {2: "entry: inc qword [rbx+16]\n vmmcall\nbody: nop\nleave: iretq"},
-            tail="hlt",
-        ),
-    ),
-    "shadow": (
-        "touches an absent page in the shadow of STI, so that it exits there",
-        Guest.of(f"start: cli\n sti\nshade: inc qword [rax]\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
-    ),
-    "gif": (
-        "closes and opens GIF",
-        Guest.of(f"start: clgi\nshut: nop\n stgi\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
-    ),
-    "faulty": (
-        "returns from its NMI handler with an IRET that faults the first time",
-        Guest.of(
-            f"start: nop\n nop\n{AGAIN}",
-            {
-                2: "entry: inc qword [rbx+16]\n mov qword [rsp+8], 0x1234\nleave: iretq",
-                13: "fix: mov rax, [rsp+32]\n mov qword [rax+8], 8\n add rsp, 8\n iretq",
-            },
-            tail="hlt",
-        ),
-    ),
-    "self": (
-        "sends itself an NMI",
-        Guest.of(f"start: nop\n {SELF_NMI}\nafter: nop\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
-    ),
-    "self-gif": (
-        "sends itself two NMIs while GIF is 0",
-        Guest.of(f"start: clgi\n {SELF_NMI}\n {SELF_NMI}\n stgi\nafter: nop\n nop\n{AGAIN}", {2: HANDLER}, tail="hlt"),
-    ),
-}
-"""Guests by name, with a sentence."""
 
 
 class Case(NamedTuple):
@@ -90,20 +51,20 @@ class Case(NamedTuple):
 
     def search(self, ops: NmiOps) -> Search:
         """Return the search for a policy."""
-        return Search(ops, GUESTS[self.guest][1], self.nmis, **self.actions)
+        return Search(ops, GUESTS[self.guest].source.guest(), self.nmis, **self.actions)
 
 
 PLAIN = Case("idle", 3)
 NPF = Case("idle", 3, {"absent": (IDT,)})
-IN_SHADOW = Case("shadow", 3, {"absent": (0,)})
-MOVED = Case("stops", 3, {"migrate": True})
+IN_SHADOW = Case("idle-shadow", 3, {"absent": (0,)})
+MOVED = Case("idle-stops", 3, {"migrate": True})
 CACHED = Case("idle", 3, {"switches": Switches(caching=True)})
-GIF = Case("gif", 3)
-FAULTY = Case("faulty", 2)
+GIF = Case("idle-gif", 3)
+FAULTY = Case("idle-faulty", 2)
 CHEAP = Case("idle", 3, {"laws": LAWS + NO_EXITS})
 
-CLEAR = tuple(Case(guest, 2, transparent=True) for guest in ("idle", "shadow", "gif", "self"))
-SELF_GIF = Case("self-gif", 2, transparent=True)
+CLEAR = tuple(Case(guest, 2, transparent=True) for guest in ("idle", "idle-shadow", "idle-gif", "idle-self"))
+SELF_GIF = Case("idle-gif-self", 2, transparent=True)
 
 EXPOSED: dict[str, Case] = {
     **dict.fromkeys(("blind", "patch-v4", "vnmi-6.4-rc", "m1", "m2", "m4", "m6", "m7", "m8", "m10"), PLAIN),
@@ -116,7 +77,18 @@ EXPOSED: dict[str, Case] = {
 """What breaks each policy that is wrong. M11 is correct for its guest and breaks only what it may spend."""
 ACQUITTED: dict[str, tuple[Case, ...]] = {
     "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, *CLEAR),
-    "vnmi": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, FAULTY, CHEAP, *CLEAR, Case("faulty", 2, transparent=True)),
+    "vnmi": (
+        PLAIN,
+        NPF,
+        IN_SHADOW,
+        MOVED,
+        CACHED,
+        GIF,
+        FAULTY,
+        CHEAP,
+        *CLEAR,
+        Case("idle-faulty", 2, transparent=True),
+    ),
 }
 
 
@@ -170,7 +142,8 @@ def judge(
     verdicts: list[Verdict] = []
     for case in cases(ops) if guest is None else (Case(guest, 3),):
         verdict = case.verdict(ops, nmis)
-        verdicts.append(replace(verdict, depends=tuple(depends(ops, case, verdict, nmis))) if switches else verdict)
+        needs = tuple(depends(ops, case, verdict, nmis)) if switches else None
+        verdicts.append(replace(verdict, depends=needs, scenario=scenario(verdict, case)))
         if not verdict.holds:
             break
     return tuple(verdicts)
@@ -178,6 +151,16 @@ def judge(
 
 OPEN = tuple(name for name in Switches().names() if name != "caching")
 """The questions that no source answers; ``caching`` is no question but something a processor may do."""
+
+
+def scenario(verdict: Verdict, case: Case) -> str | None:
+    """Return a counterexample as a scenario that ``vnmi-lab run`` plays, or None: a learner's policy has no name."""
+    if verdict.broken is None or verdict.policy not in POLICIES or verdict.search is None:
+        return None
+    search = verdict.search
+    features = search.features or Features(vnmi_cpuid=search.ops.uses_vnmi)
+    switches = search.switches or Switches()
+    return str(Scenario(case.guest, verdict.policy, verdict.stimuli, search.absent, features, switches))
 
 
 def depends(ops: NmiOps, case: Case, first: Verdict, nmis: int | None = None) -> dict[str, Verdict]:
@@ -219,6 +202,7 @@ def as_json_value(verdict: Verdict) -> dict[str, object]:
         "law": verdict.broken and verdict.broken.slug,
         "sentence": verdict.broken and verdict.broken.sentence,
         "schedule": list(verdict.schedule),
+        "scenario": verdict.scenario,
         "depends": None if verdict.depends is None else list(verdict.depends),
     }
 
