@@ -60,7 +60,7 @@ def test_vnmi_takes_the_second_nmi_without_an_exit() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_step_has_kvms_fields_and_its_functions_are_rules(name: str) -> None:
-    trace = traced(POLICIES[name])
+    trace = Trace(two_at_once(POLICIES[name]), limit=60)
     for step in trace:
         assert step.state.keys() >= set(KVM_KEYS)
         assert all(isinstance(step.state[key], int) for key in KVM_KEYS)
@@ -126,10 +126,8 @@ def test_the_way_in_says_what_was_accepted_and_injected() -> None:
 
 
 def test_a_stop_says_what_user_space_is_told() -> None:
-    step = Trace(Kvm(Guest.of("out 0x80, al\nhlt")))[-1]
-    told = [step.sentence for step in Trace(Kvm(Guest.of("out 0x80, al\nvmmcall"))) if step.kind == "kvm"]
+    told = [step.sentence for step in Trace(Kvm(Guest.of("out 0x80, al")), limit=4) if step.kind == "kvm"]
     assert told[0].endswith("KVM_RUN returns to user space: OUT 0x80.")
-    assert step.kind == "kvm"
 
 
 def test_a_refused_entry_is_kvms_to_handle() -> None:
@@ -142,9 +140,7 @@ def test_a_register_that_kvm_emulated_is_its_change() -> None:
     code = "mov rbx, 0xfee00300\nmov dword [rbx], 0x400\nmov ecx, 5\nmov ecx, [rbx]\nhlt"
     trace = Trace(Kvm(Guest.of(code, {2: HANDLER}, tail="hlt")))
     emulated = [step for step in trace if any(name == "x86_emulate_instruction" for _, name, _ in step.calls)]
-    assert [name for _, name, _ in emulated[0].calls][
-        -1
-    ] != "x86_emulate_instruction"  # it wrote a register of the APIC
+    assert "kvm_lapic_reg_write" in {name for _, name, _ in emulated[0].calls}
     assert ("K-x86_emulate_instruction", "rcx", 5, 0) in emulated[1].changes
 
 

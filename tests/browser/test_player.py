@@ -12,9 +12,12 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
+from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
+from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.timeline import Payload, asset, build, state_at
 from vnmi_lab.timeline.columns import plain
+from vnmi_lab.trace import Trace
 
 pytestmark = pytest.mark.browser
 
@@ -344,3 +347,44 @@ def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+
+
+# --- a guest under KVM
+
+
+@pytest.mark.parametrize("width", [800, 1280])
+def test_a_guest_under_kvm_shows_what_ran_and_what_led_to_what(show: Open, width: int) -> None:
+    trace = Trace(two_at_once(LEGACY), "Two NMIs at once")
+    handled = trace.find(lambda step: step.text == "KVM: db_interception")
+    assert handled is not None
+    shown = show(build(trace), build(Trace(two_at_once(VNMI))), width=width)
+    player = shown.player()
+    shown.page.evaluate(f"() => models[0].set('cursor', {handled})")
+    shown.at(handled)
+    path = [(depth, name, file) for depth, name, file in trace[handled].calls]
+    listed = player.locator(".vl-callee")
+    expect(listed).to_have_text([f"{name}{file}" for _, name, file in path])
+    indents = listed.evaluate_all("items => items.map((item) => parseFloat(getComputedStyle(item).paddingLeft))")
+    assert indents == [12 * depth for depth, _, _ in path]
+    entry = player.locator('[data-rule="K-svm_complete_interrupts"]')
+    expect(entry).to_contain_text("nmi_masked:1→0")
+    expect(entry).to_contain_text("svm/svm.c: svm_complete_interrupts()")
+    expect(player.locator('.vl-row[data-field="requests"] dd').first).to_have_text("EVENT")
+    expect(player.locator('.vl-now[data-lane="awaiting_iret_completion"]')).to_have_text("0")
+    assert {"iret_interception", "KVM"} <= set(player.locator(".vl-svg text").all_text_contents())
+    assert player.locator(".vl-link.vl-hot").count() == 2  # the unmasking, and the injection it leads to
+    assert "iret_interception" not in shown.player(1).locator(".vl-svg text").all_text_contents()
+    assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_every_lane_of_kvm_keeps_its_name_inside_the_gutter(show: Open) -> None:
+    shown = show(build(Trace(two_at_once(LEGACY))), width=800)
+    shown.click("All lanes")
+    gutter = shown.player().locator(".vl-gutter").bounding_box()
+    assert gutter is not None
+    for name in shown.player().locator(".vl-name").all():
+        now = name.locator("code, span").last.bounding_box()
+        assert now is not None
+        assert now["x"] + now["width"] <= gutter["x"] + gutter["width"]
+    widths = shown.player().locator(".vl-name").evaluate_all("names => names.map((n) => n.scrollWidth - n.clientWidth)")
+    assert max(widths) <= 0
