@@ -185,8 +185,8 @@ lab.write_it.check(iret_interception)
 # lab.write_it.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
-# It went through more than a thousand states, each of them reached by a schedule of NMIs that could happen. Try it:
-# leave a line out, or take the mask down yourself, and look at what the judge finds.
+# When it is right, the judge has gone through more than a thousand states, each of them reached by NMIs that could
+# arrive so. Try what happens when it is not: leave a line out, or take the mask down yourself.
 
 # %% [markdown]
 # ### Exercise 3: break it

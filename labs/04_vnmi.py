@@ -23,7 +23,7 @@
 # ## 1. One NMI, once more
 #
 # This is how Lab 03 delivered an NMI: a kick to bring it, an IRET exit for its end, and a mask in software. Go through
-# it once more, and watch the lines `nmi_masked` and `exits`.
+# it once more, and watch `nmi_masked` and the arrows up, the exits.
 
 # %%
 from vnmi_lab import show
@@ -85,8 +85,9 @@ lab.int_ctl.check(int_ctl)
 lab.mailbox
 
 # %% [markdown]
-# V_NMI is a mailbox that the processor empties at VMRUN. While the guest runs, the processor works with its own copies;
-# at #VMEXIT it writes them to the VMCB, over whatever is there. Both sides write `int_ctl`, but never at the same time.
+# V_NMI is a mailbox, and the processor looks into it at VMRUN only. While the guest runs, the processor works with
+# its own copies, `live_v_nmi_pending` and `live_v_nmi_blocking` in the pictures. At #VMEXIT it writes them to the
+# VMCB, over whatever stands there. Both sides write `int_ctl`, each in its own time.
 #
 # So vNMI saves the exits at the *end* of an NMI. The one at its beginning stays.
 

@@ -1,4 +1,4 @@
-"""Labs 01 and 02 in JupyterLab as a learner goes through them: play, step, predict, check, hint, check again."""
+"""The labs in JupyterLab as a learner goes through them: play, step, predict, check, hint, check again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import NotebookPage
-from vnmi_lab.checks import Exercise, lab01, lab02
+from vnmi_lab.checks import Exercise, lab01, lab02, lab03, lab04
 
 pytestmark = pytest.mark.browser
 
 LABS = Path(__file__).parent.parent.parent / "labs"
-MODULES = {"01_nmi_on_bare_metal": lab01, "02_event_injection": lab02}
+MODULES = {
+    "01_nmi_on_bare_metal": lab01,
+    "02_event_injection": lab02,
+    "03_iret_interception": lab03,
+    "04_vnmi": lab04,
+}
+QUICK = "01_nmi_on_bare_metal"
+"""The lab that is gone through each time; the others are slow."""
 
 CELL = """text => [...jupyterapp.shell.currentWidget.content.model.cells]
   .findIndex(cell => cell.sharedModel.source.includes(text))"""
@@ -48,7 +55,9 @@ def say(panel: Locator, letter: str | None) -> None:
         panel.get_by_role("button", name="Check").click()
 
 
-@pytest.mark.parametrize("name", ["01_nmi_on_bare_metal", pytest.param("02_event_injection", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODULES]
+)
 def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) -> None:
     module = MODULES[name]
     page = open_notebook(LABS / f"{name}.ipynb", height=1200)

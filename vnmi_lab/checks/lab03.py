@@ -41,8 +41,14 @@ BEHIND = """
 other:   inc qword [rbx+24]    ; the next piece of code in memory:
          iretq                 ; another handler, which has nothing to do with NMIs
 """
+BRIEF = """
+start:   inc rax
+work:    inc rax
+rest:    hlt
+         jmp rest
+"""
 GUEST = Guest.of(PROGRAM, {2: HANDLER}, tail="hlt")
-CROWDED = Guest.of(PROGRAM, {2: HANDLER + BEHIND}, tail="hlt")
+CROWDED = Guest.of(BRIEF, {2: HANDLER + BEHIND}, tail="hlt")
 
 IN_HANDLER = (Stimulus(at="work"), Stimulus(at="handler"))
 AT_THE_IRET = 12
@@ -409,7 +415,7 @@ break_it = Exercise(
         ),
         (
             "A second NMI does: it is a kick. It must arrive when the guest has been entered again, at its IRET. No "
-            "label says that, for RIP came to `leave` before, and that is when an NMI at `leave` arrives. Use a step number."
+            "label says that: an NMI at `leave` arrives when RIP gets there first, before the exit. Use a step number."
         ),
         (
             "In the picture above, VMRUN enters the guest at its IRET in step 12. One of the steps before it is an "

@@ -15,7 +15,7 @@ from vnmi_lab.checks.prediction import LONGEST, Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
-from vnmi_lab.hw.events import Changed, HostDid
+from vnmi_lab.hw.events import HostDid
 from vnmi_lab.hw.svm import exit_name
 from vnmi_lab.hw.vmcb import IntCtl
 from vnmi_lab.judge import CHEAP, MOVED
@@ -51,7 +51,6 @@ class Mailbox(Kvm):
         del stimulus
         old = self.vcpu.vmcb.int_ctl
         self.cpu.emit(HostDid("R-HOST", "V_NMI = 1"))
-        self.cpu.emit(Changed("R-HOST", "int_ctl.v_nmi_pending", old.v_nmi_pending, 1))
         self.vcpu.vmcb.store("int_ctl", old.replace(v_nmi_pending=1))
 
 
