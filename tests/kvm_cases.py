@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -68,13 +69,14 @@ class Played:
 
     def name(self, address: int) -> str:
         """Return the label at an address, or the handler it is in, or the address."""
-        labels = {at: name for name, at in self.kvm.guest.labels().items() if "." not in name}
-        if address in labels and not labels[address].startswith("h"):
+        own = (item for item in self.kvm.guest.labels().items() if not re.match(r"h\d+(\.|$)", item[0]))
+        labels = {at: name for name, at in own}
+        if address in labels:
             return labels[address]
         if HANDLERS <= address < IDT:
             vector, distance = divmod(address - HANDLERS, HANDLER_SPAN)
             return f"h{vector}" + (f"+{distance}" if distance else "")
-        return labels.get(address, f"{address:#x}")
+        return f"{address:#x}"
 
     @property
     def nmis(self) -> int:
