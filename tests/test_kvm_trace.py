@@ -11,7 +11,7 @@ from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hw.events import Arrived, KvmCalled
 from vnmi_lab.kvm import Kvm
-from vnmi_lab.machine import Host
+from vnmi_lab.machine import Host, Stimulus
 from vnmi_lab.rules import RULES
 from vnmi_lab.trace import Step, Trace
 
@@ -128,6 +128,17 @@ def test_the_way_in_says_what_was_accepted_and_injected() -> None:
 def test_a_stop_says_what_user_space_is_told() -> None:
     told = [step.sentence for step in Trace(Kvm(Guest.of("out 0x80, al")), limit=4) if step.kind == "kvm"]
     assert told[0].endswith("KVM_RUN returns to user space: OUT 0x80.")
+
+
+def test_a_migration_says_what_the_new_vcpu_lacked_and_what_it_was_told() -> None:
+    guest = Guest.of("nop\nhlt", {2: "nop\nout 0x80, al\niretq"}, tail="hlt")
+    trace = Trace(Kvm(guest, VNMI, stimuli=[Stimulus(2), Stimulus(4, "migrate")]))
+    step = next(step for step in trace if "KVM_GET_VCPU_EVENTS" in step.text)
+    assert step.kind == "host"
+    assert step.sentence.startswith("User space calls KVM_GET_VCPU_EVENTS, then KVM_SET_VCPU_EVENTS on a new vCPU (")
+    assert "int_ctl.v_nmi_blocking 1 to 0" in step.sentence
+    told = [(c.rule, c.new) for c in step.changes if c.field == "int_ctl.v_nmi_blocking"]
+    assert told == [("R-HOST", 0), ("K-svm_set_nmi_mask", 1)]
 
 
 def test_a_refused_entry_is_kvms_to_handle() -> None:

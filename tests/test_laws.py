@@ -99,13 +99,21 @@ machines = st.one_of(st.builds(bare, guests, stimuli), st.builds(hosted, guests,
 any_machine = st.one_of(st.builds(bare, guests, stimuli, switches), st.builds(hosted, guests, scripts, switches))
 Any: TypeAlias = BareMetal | Host
 
+posted = st.lists(
+    st.builds(
+        Stimulus,
+        st.integers(0, 60),
+        st.sampled_from(("nmi", "nmi", "intr", "smi", "migrate", "getset")),
+        st.integers(1, 3),
+    ),
+    max_size=5,
+)
 features = st.builds(
     Features, *(st.booleans() for _ in range(4)), sev_es_guest=st.booleans(), guest_mode=st.booleans(),
 )  # fmt: skip
 kvms = st.builds(
     lambda guest, policy, features, arrivals, irqchip: Kvm(guest, policy, features, None, arrivals, irqchip=irqchip),
-    guests, st.sampled_from(list(POLICIES.values())), features,
-    stimuli.map(lambda arrivals: [stimulus for stimulus in arrivals if stimulus.what != "init"]), st.booleans(),
+    guests, st.sampled_from(list(POLICIES.values())), features, posted, st.booleans(),
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ NO_NEWS = (
     "vmcb.next_rip",
 )  # fmt: skip
 """What KVM writes down for itself: worth a line in the list of changes, not a place in the sentence."""
+IOCTL = "KVM_"
+"""What user space asks of KVM begins so."""
 FLOW = ("vcpu_enter_guest", "kvm_check_and_inject_events", "svm_vcpu_run", "after_exit", "svm_handle_exit")
 """Functions of KVM that call the others: what they do themselves, the others' changes tell."""
 
@@ -121,9 +123,6 @@ def _exec(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -> 
 def _stimulus(events: Sequence[Event], changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:
     posted = [e for e in _all(events, Arrived) if e.rule == WORLD]
     arrivals = posted or _all(events, Arrived)
-    if arrivals[0].source == "migrate":
-        way = "KVM_GET_VCPU_EVENTS here, KVM_SET_VCPU_EVENTS there"
-        return "migration", " ".join([f"User space moves the vCPU to another machine: {way}.", *_jobs(events, changes)])
     times = f" x{len(arrivals)}" if len(arrivals) > 1 else ""
     label = f"{arrivals[0].source.upper()} arrives{times}"
     return label, _posted(posted, events, changes) if posted else _arrivals(events)
@@ -176,8 +175,8 @@ def _jobs(events: Sequence[Event], changes: Sequence[Changed]) -> list[str]:
 
 
 def _job(rule: str, changes: Sequence[Changed]) -> str:
-    job = FUNCTIONS[rule].sentence.rstrip(".")
     effects = f" ({_listed(_net(changes))})" if changes else ""
+    job = FUNCTIONS[rule].sentence.rstrip(".") if rule in FUNCTIONS else "a function that is not KVM's"
     return f"{rule.removeprefix('K-')}: {job[:1].lower()}{job[1:]}{effects}."
 
 
@@ -239,8 +238,10 @@ def _vmexit(events: Sequence[Event], changes: Sequence[Changed], guest: Guest) -
 
 def _host(events: Sequence[Event], changes: Sequence[Changed], _guest: Guest) -> tuple[str, str]:
     did = _all(events, HostDid)[0]
-    effects = _listed(changes)
-    sentence = f"The host does: {did.text}{f' ({effects})' if effects else ''}."
+    ioctl = did.text.startswith(IOCTL)
+    effects = _listed(_net([c for c in changes if c.rule == "R-HOST" and _news(c)]) if ioctl else changes)
+    who = "User space calls" if ioctl else "The host does:"
+    sentence = " ".join([f"{who} {did.text}{f' ({effects})' if effects else ''}.", *_jobs(events, changes)])
     return f"host: {did.text}", " ".join(filter(None, [sentence, _arrivals(events)]))
 
 
