@@ -12,9 +12,10 @@ import traitlets
 import vnmi_lab
 from tests.timeline_runs import hostile, latched
 from vnmi_lab.guest import Guest
+from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host, Stimulus
 from vnmi_lab.timeline import Payload, TraceLike, build
-from vnmi_lab.widgets import Timeline
+from vnmi_lab.widgets import Timeline, show
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -76,3 +77,16 @@ def test_only_the_cursor_and_the_limit_can_be_set() -> None:
     timeline.cursor = 4
     with pytest.raises(traitlets.TraitError):
         timeline.cursor = -1
+
+
+@pytest.mark.parametrize("text", ["in-handler", "v1~plain~legacy~nmi@work~nmi@body~no.vnmi_cpuid"])
+def test_a_scenario_is_shown_by_name_or_text(text: str) -> None:
+    shown = show(text)
+    assert shown.payload["title"] == text
+    assert shown.payload["steps"] > 20
+    assert show(find(text)).payload["steps"] == shown.payload["steps"]
+
+
+def test_text_that_is_no_scenario_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"the library has no scenario 'in-handle'; did you mean 'in-handler'\?"):
+        show("in-handle")

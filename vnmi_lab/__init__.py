@@ -10,13 +10,27 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["BareMetal", "Guest", "Host", "Stimulus", "Switches", "Trace", "__version__", "doctor", "show"]
+__all__ = [
+    "BareMetal",
+    "Guest",
+    "Host",
+    "Kvm",
+    "Scenario",
+    "Stimulus",
+    "Switches",
+    "Trace",
+    "__version__",
+    "doctor",
+    "show",
+]
 
 # The name in this package, the module that has it, and its name there (None: the module itself).
 _LAZY: dict[str, tuple[str, str | None]] = {
     "BareMetal": ("vnmi_lab.machine", "BareMetal"),
     "Guest": ("vnmi_lab.guest", "Guest"),
     "Host": ("vnmi_lab.machine", "Host"),
+    "Kvm": ("vnmi_lab.kvm", "Kvm"),
+    "Scenario": ("vnmi_lab.scenario", "Scenario"),
     "Stimulus": ("vnmi_lab.machine", "Stimulus"),
     "Switches": ("vnmi_lab.rules", "Switches"),
     "Trace": ("vnmi_lab.trace", "Trace"),

@@ -10,7 +10,9 @@ import traitlets
 
 from vnmi_lab import timeline
 from vnmi_lab.kvm import Kvm
+from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host
+from vnmi_lab.scenario import Scenario
 from vnmi_lab.timeline import TraceLike
 from vnmi_lab.trace import Trace
 
@@ -69,12 +71,19 @@ def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, 
 
 
 def show(
-    what: TraceLike | BareMetal | Host | Kvm | Mapping[str, Any],
+    what: TraceLike | BareMetal | Host | Kvm | Scenario | str | Mapping[str, Any],
     *,
     title: str = "",
     cursor: int = 0,
     visible_until: int | None = None,
 ) -> Timeline:
-    """Show a run: a trace, a payload, or a machine, of which a copy is run from its start."""
+    """Show a run: a trace, a payload, a machine (a copy is run from its start), or a scenario, also by name or text.
+
+    ``ValueError`` in one line for text that is no scenario.
+    """
+    if isinstance(what, str):
+        title, what = title or what, find(what)
+    if isinstance(what, Scenario):
+        what = what.machine()
     run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
     return Timeline(run, cursor=cursor, visible_until=visible_until)
