@@ -90,7 +90,7 @@ EVENT_VALID = 1 << 31
 """EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
 
 WAVES = (
-    Wave("nmi_queued", "KVM: posted", "# queued", "pend", "asked"),
+    Wave("nmi_queued", "KVM: posted", "# queued", "pend", "set"),
     Wave("nmi_pending", "KVM: accepted", "# pending", "pend", "set"),
     Wave("nmi_injected", "KVM: on its way", "injected", "plain", "set"),
     Wave("nmi_masked", "KVM: its own mask", "masked", "mask", "set"),
