@@ -31,6 +31,8 @@ MOST_STATES = 20_000
 """States after which a search gives up: right answers to the labs' exercises need a few thousand."""
 ROUNDS = 40
 """Steps that are shown of a run that has no end."""
+AFTERWARDS = 8
+"""Steps that are shown behind the one that breaks a law."""
 YOURS = "your cell"
 """The file that a trace gives for a learner's function."""
 
@@ -172,14 +174,23 @@ def broken(verdict: Judged) -> Verdict:
     law = verdict.broken
     assert law is not None
     endless = law.slug == COMES_TO_REST.slug
-    trace = Trace(verdict.replay(), "The shortest schedule that breaks it", len(verdict.schedule) + ROUNDS * endless)
-    step = trace[_again(trace) if endless else -1]
+    trace = _replayed(verdict, ROUNDS if endless else AFTERWARDS)
+    step = trace[_again(trace) if endless else len(verdict.schedule) - 1]
     seen = SEEN.get(law.slug, Seen(law.sentence, law.slug, "kept", "broken"))
     grade = "APM" if law.source.startswith("APM") else "model" if endless else "KVM"
     rule = Rule(law.slug, law.sentence, law.source, grade)
     found = Divergence(step.index, step.text, seen.field, seen.expected, seen.actual, rule)
     more = _returns(trace, step) if law.slug == "not_before_iret" else ""
     return wrong(f"{seen.words}{more} The shortest schedule: {told(verdict.schedule)}.", trace, found)
+
+
+def _replayed(verdict: Judged, more: int) -> Trace:
+    """Return the run of a counterexample and ``more`` steps, or none where the function does not survive these."""
+    length, title = len(verdict.schedule), "The shortest schedule that breaks it"
+    try:
+        return Trace(verdict.replay(), title, length + more)
+    except Exception:  # noqa: BLE001 - whatever a wrong function leads to behind the step that is shown
+        return Trace(verdict.replay(), title, length)
 
 
 def _again(trace: Trace) -> int:
@@ -194,7 +205,8 @@ def _returns(trace: Trace, step: Step) -> str:
     line = next((line for line in trace.code if line.address == step.rip), None)
     if line is not None and line.text.startswith("iret"):
         return f" It will return to the `{line.text}` of the first handler, which has not been executed."
-    return "" if irets(trace) or line is not None else " The first handler's IRET was never executed."
+    returned = any(iret.index < step.index for iret in irets(trace))
+    return "" if returned or line is not None else " The first handler's IRET was never executed."
 
 
 def told(schedule: tuple[str, ...]) -> str:
