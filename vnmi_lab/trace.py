@@ -178,7 +178,7 @@ def _record(machine: AnyMachine, index: int) -> Step:
     events.extend(MemoryWritten(*write) for write in written if write[0] >> 12 != page)
     after = _seen(machine)
     kind = _kind(events)
-    changes = [e for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
+    changes = [_readable(e) for e in events if isinstance(e, Changed) and not _of_host_itself(e, machine)]
     if kind in BY_CODE and (kind == "kvm" or world == _world(machine)):
         changes += _unexplained(kind, before, after, {c.field for c in changes})
     if kind in BY_CODE and kind != "deliver":
@@ -195,6 +195,14 @@ def _record(machine: AnyMachine, index: int) -> Step:
 
 BY_CODE = {"exec": "R-EXEC", "deliver": "R-EXEC", "kvm": "K-x86_emulate_instruction"}
 """By which rule an instruction changes registers and memory in a step of this kind: KVM emulates some."""
+
+
+def _readable(change: Changed) -> Changed:
+    """Give the interrupts that wait, one bit a vector, by the highest of them, which is the next to be taken."""
+    if change.field != "irr":
+        return change
+    old, new = (max(bits.bit_length() - 1, 0) for bits in (change.old, change.new))
+    return Changed(change.rule, "intr_pending", old, new)
 
 
 def _of_host_itself(change: Changed, machine: AnyMachine) -> bool:
