@@ -63,6 +63,19 @@ lab.behind_the_iret
 # not need to know.
 
 # %% [markdown]
+# ## 3. The intercept that stays
+#
+# KVM has always had the processor intercept NMIs. A virtual NMI never exits to the host. So what is the NMI intercept
+# good for, on a processor with vNMI?
+
+# %%
+lab.no_intercept
+
+# %% [markdown]
+# With V_NMI_ENABLE the NMI intercept is about *physical* NMIs, those that are meant for the host: they must make the
+# guest exit, or the guest would take the host's NMI. The processor insists on it, and VMRUN checks.
+
+# %% [markdown]
 # ### Exercise 1: the three bits
 #
 # A guest is in its NMI handler, and one more NMI is waiting. Write the `int_ctl` of its VMCB, with these bits and no
@@ -76,7 +89,7 @@ lab.int_ctl.check(int_ctl)
 # lab.int_ctl.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
-# ## 3. A mailbox, not a doorbell
+# ## 4. A mailbox, not a doorbell
 #
 # Look at the pictures again: the kick is still there. If the processor takes the NMI by itself, why must KVM make the
 # guest exit first? Could it not write V_NMI into the VMCB while the guest runs?
@@ -92,7 +105,7 @@ lab.mailbox
 # So vNMI saves the exits at the *end* of an NMI. The one at its beginning stays.
 
 # %% [markdown]
-# ## 4. Two doors
+# ## 5. Two doors
 #
 # The slot has room for one NMI. On bare metal two can come in one moment: one is taken at once, the other waits
 # in the latch. A vCPU does not always run, so two may be waiting for it when it is entered next.
@@ -109,18 +122,6 @@ lab.two_doors
 # second NMI got stuck. A later lab looks for that bug.)
 
 # %% [markdown]
-# ## 5. The intercept that stays
-#
-# A virtual NMI never exits to the host. What is the NMI intercept good for, then?
-
-# %%
-lab.no_intercept
-
-# %% [markdown]
-# With V_NMI_ENABLE the NMI intercept is about *physical* NMIs, those that are meant for the host: they must make the
-# guest exit, or the guest would take the host's NMI. The processor insists on it, and VMRUN checks.
-
-# %% [markdown]
 # ## 6. Side by side
 #
 # Here is the whole difference in one table. Two NMIs, the second in the handler of the first; the machine counts.
@@ -129,8 +130,8 @@ lab.no_intercept
 lab.side_by_side([Stimulus(at="work"), Stimulus(at="handler")])
 
 # %% [markdown]
-# The guest cannot tell the three lines apart. What differs is what was spent: the kicks are the same, and the other
-# exits are gone.
+# The guest saw the same two NMIs each time. What differs is what was spent: the kicks stay, and the other exits are
+# gone.
 
 # %% [markdown]
 # ### Exercise 2: four exits

@@ -98,6 +98,10 @@ ENDLESS = [
     (lab02.nest, itertools.repeat("run")),
     (lab02.one_at_a_time, ["run"] * 50),
     (lab02.nmi_word, 1 << 100),
+    (lab03.in_order, itertools.repeat("INTR")),
+    (lab03.break_it, itertools.repeat(Stimulus(at="work"))),
+    (lab04.four_more, [Stimulus(at="work", times=10**12)]),
+    (lab04.int_ctl, 1 << 100),
 ]
 
 
@@ -135,6 +139,8 @@ RAISES = [
     (lab02.nest, "script = ['inj', 'rum']", "did you mean 'run'?", "'rum'"),
     (lab02.nest, "script = ['inj', ('set', 'event_ing', 1), 'run']", "event_inj", "('set', 'event_ing', 1)"),
     (lab02.nest, "script = [('icpt', 'irte'), 'run']", "iret", "('icpt', 'irte')"),
+    (lab03.break_it, "attack = [Stimulus(at='leav')]", "did you mean 'leave'?", "Stimulus(at='leav'"),
+    (lab04.four_more, "stimuli = [Stimulus(at='mor')]", "did you mean 'more'?", "Stimulus(at='mor'"),
 ]
 
 
@@ -183,6 +189,11 @@ OTHER_GOOD = [
     (lab02.nmi_word, "nmi_word = 0x80000255"),
     (lab02.nest, "script = [('inj', 0x80000200), 'mark', 'run', ('set', 'event_inj', 0x80000202), 'run', 'run']"),
     (lab02.one_at_a_time, "script = ['run', 'inj', 'run', 'run', 'inj', 'run', 'run']"),
+    (lab03.in_order, "order = ('INTR', 'IRET', '#DB', 'IRET', 'HLT')"),
+    (lab03.break_it, "attack = [Stimulus(at=12), Stimulus(at=2)]"),
+    (lab04.int_ctl, "int_ctl = 0x04001800"),
+    (lab04.four_more, "stimuli = [Stimulus(at='start', times=2), Stimulus(at='done')]"),
+    (lab04.four_more, "stimuli = [Stimulus(at='work'), Stimulus(at='handler', times=3), Stimulus(at='done')]"),
 ]
 
 

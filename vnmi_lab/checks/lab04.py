@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reprlib import repr as short
 
 from vnmi_lab.checks.answers import STEPS, nmis, under_kvm
-from vnmi_lab.checks.costs import Costs, costs
+from vnmi_lab.checks.costs import NAMES, Costs, costs
 from vnmi_lab.checks.exercise import Exercise, Wrong
 from vnmi_lab.checks.hooks import Hook
 from vnmi_lab.checks.lab03 import GUEST, HANDLER, IN_HANDLER, PROGRAM, exit_of, name_of, next_step, second_arrival
@@ -369,10 +369,12 @@ def _judge_dear(answer: object) -> Verdict:
     if isinstance(stimuli, Verdict):
         return stimuli
     machines = both(stimuli)
-    legacy, vnmi = (Trace(machine, machine.ops.name, LONGEST * 3) for machine in machines)
+    legacy, vnmi = (Trace(machine, f"Your NMIs: {NAMES[machine.ops.name]}", LONGEST * 3) for machine in machines)
     taken = len(entries(legacy)), len(entries(vnmi))
     if taken != (DELIVERED, DELIVERED):
-        message = f"Legacy delivers {counted(taken[0], 'NMI')} and vNMI {taken[1]}; the task is {DELIVERED} under both."
+        message = (
+            f"IRET interception delivers {counted(taken[0], 'NMI')}, vNMI {taken[1]}; the task is {DELIVERED} each."
+        )
         step = entries(legacy)[DELIVERED] if taken[0] > DELIVERED else legacy[-1]
         found = Divergence.at(
             legacy, step.index, "handler runs", expected=DELIVERED, actual=taken[0], rule="K-process_nmi"
@@ -382,18 +384,22 @@ def _judge_dear(answer: object) -> Verdict:
     names = ", ".join(name_of(int(step.state["exit_code"] or 0)) for step in spent)
     more = len(spent) - len(extra(vnmi))
     if more == DEAR:
-        return right(f"Legacy spends {names}; vNMI spends nothing of the kind, and delivers the same three.", legacy)
-    found = Divergence.at(legacy, spent[-1].index, "extra exits", expected=DEAR, actual=more, rule="R-VMEXIT")
-    return wrong(f"Legacy spends {more} exits more: {names}. The task is {DEAR}.", legacy, found)
+        return right(
+            f"IRET interception spends {names}; vNMI spends none of them, and delivers the same three.", legacy
+        )
+    found = Divergence.at(
+        legacy, spent[-1].index, "extra exits", expected=DEAR, actual=more, rule="K-iret_interception"
+    )
+    return wrong(f"IRET interception spends {more} exits more: {names}. The task is {DEAR}.", legacy, found)
 
 
 four_more = Exercise(
     id="lab04.four_more",
-    task="Place NMIs so that three are delivered, and legacy spends exactly four exits more than vNMI.",
+    task="Place NMIs so that three are delivered, and IRET interception spends exactly four exits more than vNMI.",
     variable="stimuli",
     judge=_judge_dear,
     hints=(
-        "Every NMI that is delivered costs legacy an IRET exit. That is three. Where does a fourth exit come from?",
+        "Every NMI that is delivered costs IRET interception an exit. That is three. Where does a fourth exit come from?",
         "A #DB exit is spent for an NMI that had to wait for the IRET of another. Exactly one of the three must wait.",
         "One at `work`, one at `handler`, which waits; and one at `done`, when all is over.",
     ),
@@ -404,17 +410,17 @@ four_more = Exercise(
         Wrong(
             "nobody waits",
             'stimuli = [Stimulus(at="work"), Stimulus(at="more"), Stimulus(at="done")]',
-            "Legacy spends 3 exits more: IRET, IRET, IRET.",
+            "IRET interception spends 3 exits more: IRET, IRET, IRET.",
         ),
-        Wrong("all at once", 'stimuli = [Stimulus(at="work", times=3)]', "Legacy delivers 2 NMIs and vNMI 2;"),
+        Wrong("all at once", 'stimuli = [Stimulus(at="work", times=3)]', "IRET interception delivers 2 NMIs, vNMI 2;"),
         Wrong(
             "four are delivered",
             'stimuli = [Stimulus(at=place) for place in ("start", "work", "more", "done")]',
-            "Legacy delivers 4 NMIs and vNMI 4;",
+            "IRET interception delivers 4 NMIs, vNMI 4;",
         ),
         Wrong("many", 'stimuli = [Stimulus(at="work", times=9)]', "You send 9 NMIs; the task is to use at most 6."),
     ),
 )
 
-PREDICTIONS = (no_exit, behind_the_iret, mailbox, two_doors, no_intercept)
+PREDICTIONS = (no_exit, behind_the_iret, no_intercept, mailbox, two_doors)
 EXERCISES = (int_ctl, four_more, process_nmi)
