@@ -190,7 +190,7 @@ OTHER_GOOD = [
     (lab02.nest, "script = [('inj', 0x80000200), 'mark', 'run', ('set', 'event_inj', 0x80000202), 'run', 'run']"),
     (lab02.one_at_a_time, "script = ['run', 'inj', 'run', 'run', 'inj', 'run', 'run']"),
     (lab03.in_order, "order = ('INTR', 'IRET', '#DB', 'IRET', 'HLT')"),
-    (lab03.break_it, "attack = [Stimulus(at=12), Stimulus(at=2)]"),
+    (lab03.break_it, "attack = [Stimulus(at=12), Stimulus(at=3)]"),
     (lab04.int_ctl, "int_ctl = 0x04001800"),
     (lab04.four_more, "stimuli = [Stimulus(at='start', times=2), Stimulus(at='done')]"),
     (lab04.four_more, "stimuli = [Stimulus(at='work'), Stimulus(at='handler', times=3), Stimulus(at='done')]"),
