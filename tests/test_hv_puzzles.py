@@ -17,7 +17,7 @@ from vnmi_lab.guest import IDT, STACK
 from vnmi_lab.hv import smm, svm
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.profiles import LEGACY, PATCH_V4, POLICIES, VNMI, VNMI_6_4_RC
-from vnmi_lab.hv.vcpu import Features
+from vnmi_lab.hv.vcpu import REQ_EVENT, Features
 from vnmi_lab.hw.delivery import TF
 from vnmi_lab.machine import BareMetal, Stimulus
 from vnmi_lab.rules import Switches
@@ -336,7 +336,7 @@ def iret_in_smm() -> str | None:
     played.kvm.cpu.memory.write_bytes(smm.SMM_ENTRY + code.index(b"\x68") + 1, target.to_bytes(4, "little"))
     vcpu = played.kvm.vcpu
     vcpu.smi_pending = True
-    vcpu.make_request(2)
+    vcpu.make_request(REQ_EVENT)
     played.kvm.start()
     while played.kvm.rip != target:
         assert played.kvm.step()
@@ -449,7 +449,7 @@ def exception_first() -> str | None:
     played = Played(VNMI, NOPS, {13: "gp: add rsp, 8\niretq"})
     vcpu = played.kvm.vcpu
     vcpu.exception = ("pending", 13, 0)
-    vcpu.make_request(2)
+    vcpu.make_request(REQ_EVENT)
     played.kvm.nmi()
     played.run()
     return differs(played, {"vectors": [13, 2], "entered": ["gp"]})
@@ -503,3 +503,26 @@ def test_every_puzzle_that_involves_kvm_is_here() -> None:
 
 def test_what_is_derived_says_so() -> None:
     assert set().union(*(numbers(puzzle) for puzzle in PUZZLES if puzzle.derived)) == DERIVED
+
+
+def test_an_interrupt_at_the_iret_unmasks_too_early() -> None:
+    """Not in the list; derived from the same code as 11, and stated by no source.
+
+    A handler that runs with IF 1, an interrupt while its IRET is being stepped: injecting it ends the step and moves
+    RIP, which KVM takes for a completed IRET. The next NMI comes inside the interrupt's handler, before any IRET.
+    """
+
+    def play(ops: NmiOps) -> Played:
+        handlers = {2: f"{COUNT}sti\nnop\nbody: nop\nleave: iretq", 0x40: "irq: nop\nquit: iretq"}
+        played = Played(ops, NOPS, handlers)
+        played.kvm.nmi()
+        played.until("body").kvm.nmi()
+        played.until("leave").kvm.vcpu.irr = 1 << 0x40
+        played.kvm.vcpu.make_request(REQ_EVENT)
+        if ops is VNMI:
+            played.kvm._kick()  # LEGACY is about to exit for the IRET anyhow
+        played.run()
+        return played
+
+    assert differs(play(LEGACY), {"entered": ["start", "irq"], "vectors": [2, 0x40, 2]}) is None
+    assert differs(play(VNMI), {"entered": ["start", "leave"], "vectors": [2, 0x40, 2]}) is None

@@ -370,6 +370,22 @@ static void play(int kvm, const char *line, const char *source)
 	stop(&m);
 }
 
+/* Say what was recorded from: the kernel, and whether its kvm_amd uses virtual NMIs. */
+static void describe(char *out, size_t size)
+{
+	FILE *parameter = fopen("/sys/module/kvm_amd/parameters/vnmi", "r");
+	int vnmi = parameter ? fgetc(parameter) : '?';
+	struct utsname name;
+
+	if (parameter)
+		fclose(parameter);
+	else if (access("/sys/module/kvm_amd", F_OK) != 0)
+		fprintf(stderr, "kvm-recorder: this is not kvm_amd: the rows say nothing about AMD SVM\n");
+	uname(&name);
+	snprintf(out, size, "Linux %.64s %s vnmi=%c, recorded by kvm-recorder", name.release,
+		 access("/sys/module/kvm_amd", F_OK) == 0 ? "kvm_amd" : "without kvm_amd", vnmi);
+}
+
 static void usage(void)
 {
 	fprintf(stderr, "usage: kvm-recorder [--dry-run] [--marks TRACE_MARKER] kvm.jsonl > recorded.jsonl\n"
@@ -380,7 +396,6 @@ static void usage(void)
 int main(int argc, char **argv)
 {
 	char *line = malloc(LONGEST_LINE), source[512];
-	struct utsname name;
 	int kvm = -1, dry = 0, i;
 	FILE *file;
 
@@ -404,8 +419,9 @@ int main(int argc, char **argv)
 		    ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT) <= 0)
 			die("/dev/kvm", "lacks KVM_CAP_USER_NMI or KVM_CAP_IMMEDIATE_EXIT");
 	}
-	uname(&name);
-	snprintf(source, sizeof(source), "Linux %.64s %.64s, recorded by kvm-recorder", name.release, name.machine);
+	source[0] = 0;
+	if (!dry)
+		describe(source, sizeof(source));
 	while (fgets(line, LONGEST_LINE, file))
 		if (line[0] == '{')
 			play(kvm, line, source);
