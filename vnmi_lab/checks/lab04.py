@@ -399,7 +399,7 @@ four_more = Exercise(
     variable="stimuli",
     judge=_judge_dear,
     hints=(
-        "Every NMI that is delivered costs IRET interception an exit. That is three. Where does a fourth exit come from?",
+        "Every NMI that is delivered costs IRET interception an exit: three. Where does a fourth exit come from?",
         "A #DB exit is spent for an NMI that had to wait for the IRET of another. Exactly one of the three must wait.",
         "One at `work`, one at `handler`, which waits; and one at `done`, when all is over.",
     ),
