@@ -38,11 +38,11 @@ YOURS = "your cell"
 
 
 def _exits_in_time(moment: Moment) -> bool:
-    """Say whether the guest, with its way free for an NMI that waits in software, is about to exit."""
+    """Say whether the guest, with its way free for an NMI that waits in software, is about to take one or to exit."""
     machine, watch = moment.kvm, moment.watch
     vcpu, cpu = machine.vcpu, machine.cpu
     waits = machine.phase == GUEST and vcpu.nmi_pending and not vcpu.nmi_injected and not watch.in_service
-    return not waits or bool(cpu.trap or cpu.irr)
+    return not waits or bool(cpu.trap or cpu.irr or cpu.v_nmi_pending)
 
 
 AT_ONCE = Law(

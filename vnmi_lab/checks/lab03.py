@@ -39,7 +39,7 @@ leave:   iretq                 ; return to what was interrupted
 """
 BEHIND = """
 other:   inc qword [rbx+24]    ; the next piece of code in memory:
-         iretq                 ; another handler, which has nothing to do with NMIs
+         iretq                 ; a handler for something else
 """
 BRIEF = """
 start:   inc rax
