@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from vnmi_lab.hv.ops import NmiOps
     from vnmi_lab.rules import Switches
 
-STEP, NMI, MIGRATE = "step", "NMI", "migrate"
+STEP, NMI, IRQ, MIGRATE = "step", "NMI", "IRQ", "migrate"
+STIMULI = {NMI: "nmi", IRQ: "intr", MIGRATE: "migrate"}
+"""What an action is as a stimulus."""
+ARRIVALS = (NMI, IRQ)
+VECTOR = Stimulus(0).vector
 MOST_STATES = 200_000
 COUNTER = COUNTERS + 8 * NMI_VECTOR
 IDLE = GUESTS["idle"].source.guest()
@@ -38,9 +42,10 @@ IDLE = GUESTS["idle"].source.guest()
 class Search:
     """What to search: a policy, a guest, how many NMIs, and what else may happen.
 
-    ``absent``: guest-physical addresses whose pages the nested page table does not map at first. ``migrate``: at every
-    stop in user space the vCPU may be saved and restored into a new one. ``most``: states after which to give up.
-    ``history``: remember the return address of every NMI, which ``transparency`` asks for.
+    ``irqs``: interrupts that may arrive, too. ``absent``: guest-physical addresses whose pages the nested page table
+    does not map at first. ``migrate``: at every stop in user space the vCPU may be saved and restored into a new one.
+    ``most``: states after which to give up. ``history``: remember the return address of every NMI, which
+    ``transparency`` asks for.
     """
 
     ops: NmiOps
@@ -49,6 +54,7 @@ class Search:
     features: Features | None = None
     switches: Switches | None = None
     absent: tuple[int, ...] = ()
+    irqs: int = 0
     migrate: bool = False
     laws: tuple[Law, ...] = LAWS
     most: int = MOST_STATES
@@ -95,7 +101,7 @@ class Verdict:
             if action == STEP:
                 steps += 1
             else:
-                found.append(Stimulus(steps, action.lower()))
+                found.append(Stimulus(steps, STIMULI[action]))
         return tuple(found)
 
     def replay(self) -> Kvm:
@@ -147,7 +153,7 @@ def explore(search: Search) -> Verdict:
     """Visit every state that some schedule reaches; stop at the first that breaks a law."""
     began = time.perf_counter()
     kvm = search.machine()
-    start = Node(kvm.snapshot(), Watch(search.nmis, history=() if search.history else None))
+    start = Node(kvm.snapshot(), Watch(search.nmis, search.irqs, history=() if search.history else None))
     came: Came = {start.key: None}
     then: dict[object, object] = {}
     queue: list[tuple[int, int, int, Node]] = [(0, 0, 0, start)]
@@ -162,7 +168,7 @@ def explore(search: Search) -> Verdict:
         arrivals, steps, _order, node = heappop(queue)
         for action, after, moment in _successors(search, kvm, node):
             transitions += 1
-            if action == STEP and not after.watch.left:
+            if action == STEP and not (after.watch.left or after.watch.irqs):
                 then[node.key] = after.key
             if after.key in came:
                 continue
@@ -173,7 +179,7 @@ def explore(search: Search) -> Verdict:
                 return verdict(broken, after.key)
             if len(came) >= search.most:
                 return verdict(complete=False)
-            heappush(queue, (arrivals + (action == NMI), steps + 1, len(came), after))
+            heappush(queue, (arrivals + (action in ARRIVALS), steps + 1, len(came), after))
     restless = _restless(then)
     if not restless:
         return verdict()
@@ -182,7 +188,7 @@ def explore(search: Search) -> Verdict:
 
 
 def _cost(path: tuple[str, ...]) -> tuple[int, int]:
-    return path.count(NMI), len(path)
+    return sum(action in ARRIVALS for action in path), len(path)
 
 
 def _restless(then: dict[object, object]) -> set[object]:
@@ -206,6 +212,10 @@ def _successors(search: Search, kvm: Kvm, node: Node) -> Iterator[tuple[str, Nod
         kvm.restore(node.machine)
         kvm.nmi()
         yield _reached(NMI, kvm, node.watch.arrived())
+    if node.watch.irqs:
+        kvm.restore(node.machine)
+        kvm.irq(VECTOR)
+        yield _reached(IRQ, kvm, node.watch.interrupted())
     if search.migrate and node.machine.phase == USER and node.machine.said:
         kvm.restore(node.machine)
         kvm.migrate()
@@ -216,7 +226,11 @@ def _successors(search: Search, kvm: Kvm, node: Node) -> Iterator[tuple[str, Nod
 
 
 def _reached(action: str, kvm: Kvm, watch: Watch) -> tuple[str, Node, Moment]:
-    return action, Node(kvm.snapshot(), watch), Moment(kvm, watch, done=not watch.left and kvm.is_waiting)
+    return (
+        action,
+        Node(kvm.snapshot(), watch),
+        Moment(kvm, watch, done=not (watch.left or watch.irqs) and kvm.is_waiting),
+    )
 
 
 def _path(came: Came, key: object) -> tuple[str, ...]:

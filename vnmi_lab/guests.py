@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from vnmi_lab.guest import IDT, STACK, Guest
+from vnmi_lab.guest import IDT, MAIN, STACK, Guest
 from vnmi_lab.hv.exits import NMI_COMPLETE
 from vnmi_lab.hw.delivery import NMI_WORD, vector_of
 
@@ -19,6 +19,9 @@ DATA = 0x360000
 PLACES = {"idt": IDT, "stack": STACK - 8, "data": DATA}
 """Pages that have a name in every guest, besides its labels."""
 SELF = "mov dword [r15], 0x4400\n"
+FAR_FRAME = MAIN + 0x1008
+RETURN_FRAME = "frame: dq returned\ndq 8\ndq 2\ndq 0x350000\ndq 0x10"
+"""An interrupt frame in the program's second page, and where it stands in ``idle-iret-npf``."""
 REST = "rest: hlt\njmp rest"
 HANDLER = "entry: inc qword [rbx+16]\nbody: nop\nleave: iretq"
 FIRST_ONLY = "entry: inc qword [rbx+16]\ncmp qword [rbx+16], 1\njne leave\n"
@@ -155,6 +158,11 @@ GUESTS: dict[str, Named] = {
         "start: nop\nnop",
         "entry: inc qword [rbx+16]\nmov qword [rsp+8], 0x1234\nleave: iretq",
         h13="fix: mov rax, [rsp+32]\nmov qword [rax+8], 8\nadd rsp, 8\niretq",
+    ),
+    "idle-iret-npf": _named(
+        "The NMI handler returns from a frame on a page of its own: where that is absent its IRET exits half-way.",
+        f"start: nop\nnop\nreturned: nop\njmp rest\ntimes 0x1000 nop\n{RETURN_FRAME}",
+        f"entry: inc qword [rbx+16]\nmov rsp, {FAR_FRAME:#x}\nleave: iretq",
     ),
     "idle-self": _named("Sends itself an NMI, then halts.", f"start: nop\n{SELF}after: nop\nnop"),
     "idle-gif-self": _named(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vnmi_lab.explore import Search, Verdict, explore
 from vnmi_lab.guest import IDT
-from vnmi_lab.guests import GUESTS
+from vnmi_lab.guests import FAR_FRAME, GUESTS
 from vnmi_lab.hv.ops import ROWS, NmiOps
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hv.vcpu import Features
@@ -63,6 +63,8 @@ GIF = Case("idle-gif", 3)
 FAULTY = Case("idle-faulty", 2)
 CHEAP = Case("idle", 3, {"laws": LAWS + NO_EXITS})
 
+INTERRUPTED = Case("plain", 2, {"irqs": 1})
+HALFWAY = Case("idle-iret-npf", 3, {"absent": (FAR_FRAME,)})
 CLEAR = tuple(Case(guest, 2, transparent=True) for guest in ("idle", "idle-shadow", "idle-gif", "idle-self"))
 SELF_GIF = Case("idle-gif-self", 2, transparent=True)
 
@@ -76,7 +78,7 @@ EXPOSED: dict[str, Case] = {
 }
 """What breaks each policy that is wrong. M11 is correct for its guest and breaks only what it may spend."""
 ACQUITTED: dict[str, tuple[Case, ...]] = {
-    "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, *CLEAR),
+    "legacy": (PLAIN, NPF, IN_SHADOW, MOVED, CACHED, GIF, INTERRUPTED, HALFWAY, *CLEAR),
     "vnmi": (
         PLAIN,
         NPF,
@@ -84,6 +86,8 @@ ACQUITTED: dict[str, tuple[Case, ...]] = {
         MOVED,
         CACHED,
         GIF,
+        INTERRUPTED,
+        HALFWAY,
         FAULTY,
         CHEAP,
         *CLEAR,

@@ -95,6 +95,12 @@ class Kvm:
             x86.kvm_inject_nmi(self.vcpu)
             self._kick()
 
+    def irq(self, vector: int) -> None:
+        """Request an interrupt at the guest's local APIC; a running guest is kicked."""
+        self.vcpu.irr |= 1 << vector
+        self.vcpu.make_request(REQ_EVENT)
+        self._kick()
+
     def _kick(self) -> None:
         if self.phase == GUEST and not self.cpu.irr:
             self.cpu.changed("R-HOST", "kicks", self.vcpu.kicks, self.vcpu.kicks + 1)
@@ -184,9 +190,7 @@ class Kvm:
         if stimulus.what == "nmi":
             self.nmi(stimulus.times)
         elif stimulus.what == "intr":
-            self.vcpu.irr |= 1 << stimulus.vector
-            self.vcpu.make_request(REQ_EVENT)
-            self._kick()
+            self.irq(stimulus.vector)
         else:
             self.vcpu.make_request(REQ_SMI)
             self._kick()

@@ -26,7 +26,7 @@ REMEMBERED_IDLE, REMEMBERED_BUSY = 2, 1
 class Watch(NamedTuple):
     """What a bystander remembers.
 
-    ``left``: arrivals still to come. ``waiting``: NMIs that may still be delivered.
+    ``left``: NMIs still to come. ``irqs``: interrupts still to come. ``waiting``: NMIs that may still be delivered.
     ``owed``: one arrived after which the handler has not been entered. ``in_service``: no IRET has completed since
     an NMI was delivered. ``frames``: interrupt frames on the stack, ``nmis`` of them of NMIs. The last three describe
     the step just taken: the handler was entered ``early`` (in service) or once too often (``over``), and with which
@@ -34,6 +34,7 @@ class Watch(NamedTuple):
     """
 
     left: int
+    irqs: int = 0
     waiting: int = 0
     owed: bool = False
     in_service: bool = False
@@ -49,6 +50,10 @@ class Watch(NamedTuple):
         limit = REMEMBERED_BUSY if self.in_service else REMEMBERED_IDLE
         waiting = max(self.waiting, min(self.waiting + 1, limit))
         return self._replace(left=self.left - 1, waiting=waiting, owed=True, early=False, over=False, flags=0)
+
+    def interrupted(self) -> Watch:
+        """Return what is remembered after an interrupt arrived."""
+        return self._replace(irqs=self.irqs - 1, early=False, over=False, flags=0)
 
     def stepped(self, kvm: Kvm) -> Watch:
         """Return what is remembered after the machine took a step."""

@@ -145,11 +145,12 @@ def _check_iret(cpu: Cpu, rip: int, cs: int, ss: int) -> None:
 
 
 def _leave_frame(cpu: Cpu, frame: int) -> None:
-    """Forget the interrupt frame that this IRET popped, and any above it."""
+    """Forget the frame that this IRET popped and any above it; a frame of the guest's own making ends the innermost."""
     for i in range(len(cpu.frames) - 1, -1, -1):
         if cpu.frames[i][1] == frame:
             cpu.frames = cpu.frames[:i]
             return
+    cpu.frames = cpu.frames[:-1]
 
 
 def _has_virtual_nmis(cpu: Cpu) -> bool:
