@@ -159,6 +159,11 @@ GUESTS: dict[str, Named] = {
         "entry: inc qword [rbx+16]\nmov qword [rsp+8], 0x1234\nleave: iretq",
         h13="fix: mov rax, [rsp+32]\nmov qword [rax+8], 8\nadd rsp, 8\niretq",
     ),
+    "idle-open": _named(
+        "Its NMI handler lets interrupts in.",
+        "start: nop\nnop",
+        "entry: inc qword [rbx+16]\nsti\nbody: nop\nleave: iretq",
+    ),
     "idle-iret-npf": _named(
         "The NMI handler returns from a frame on a page of its own: where that is absent its IRET exits half-way.",
         f"start: nop\nnop\nreturned: nop\njmp rest\ntimes 0x1000 nop\n{RETURN_FRAME}",
