@@ -10,6 +10,7 @@ from vnmi_lab import bench
 from vnmi_lab.machine import BareMetal
 
 
+@pytest.mark.slow
 def test_figures_are_positive_and_a_target_has_a_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
         simulate(compile_table(VNMI), rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ops", "guest"), [(BLIND, None), (VNMI, "again: inc rax\n jmp again")])
 def test_a_machine_without_an_end_to_its_states_is_refused(ops: object, guest: str | None) -> None:
     with pytest.raises(ValueError, match="more than 20,000 states"):
