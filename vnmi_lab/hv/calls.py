@@ -8,7 +8,7 @@ the function that was running: that function is the rule of the change.
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from vnmi_lab.rules import Rule
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-LINUX = "Linux 6.12, arch/x86/kvm/"
+
+
+class Origin(NamedTuple):
+    """Where a function comes from: whose code does so, and the grade of that."""
+
+    text: str
+    grade: str
+
+
+LINUX = Origin("Linux 6.12, arch/x86/kvm/", "KVM")
+OURS = Origin("this project, and no kernel", "model")
 FUNCTIONS: dict[str, Rule] = {}
 """Every marked function as a rule of its own: "K-process_nmi", its sentence, its source."""
 
@@ -29,13 +39,24 @@ def rule_of(function: str) -> str:
     return f"K-{function}"
 
 
-def kvm(file: str) -> Callable[[Callable[Concatenate[Vcpu, P], R]], Callable[Concatenate[Vcpu, P], R]]:
-    """Mark a function of the hypervisor with the file of the kernel that has it."""
+def _source(origin: Origin, file: str, function: str) -> str:
+    """Name whose code does so, with file and function where ``origin`` is a folder of a kernel."""
+    return f"{origin.text}{file}: {function}()" if origin.text.endswith("/") else origin.text
+
+
+def kvm(
+    file: str, origin: Origin = LINUX, function: str | None = None
+) -> Callable[[Callable[Concatenate[Vcpu, P], R]], Callable[Concatenate[Vcpu, P], R]]:
+    """Mark a function of the hypervisor with the file of the kernel that has it.
+
+    ``origin``: whose code does so, if it is not that of the pinned kernel; ``function``: its name there, if another.
+    """
+    named = function
 
     def mark(function: Callable[Concatenate[Vcpu, P], R]) -> Callable[Concatenate[Vcpu, P], R]:
         name = function.__name__
         sentence = (function.__doc__ or name).strip().splitlines()[0]
-        FUNCTIONS[rule_of(name)] = Rule(rule_of(name), sentence, f"{LINUX}{file}: {name}()", "KVM")
+        FUNCTIONS[rule_of(name)] = Rule(rule_of(name), sentence, _source(origin, file, named or name), origin.grade)
 
         @wraps(function)
         def call(vcpu: Vcpu, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vnmi_lab.hv import exits, svm, x86
-from vnmi_lab.hv.calls import kvm
+from vnmi_lab.hv.calls import OURS, Origin, kvm
 from vnmi_lab.hv.ops import Events, NmiOps
 from vnmi_lab.hv.svm import SVM, is_vnmi_enabled, requeue, write_vnmi
 from vnmi_lab.hv.vcpu import REQ_EVENT
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from vnmi_lab.hv.vcpu import Vcpu
     from vnmi_lab.hw.vmcb import Vmcb
 
+TO_6_3 = Origin("Linux up to v6.3, arch/x86/kvm/", "KVM")
+V4 = Origin('"Virtual NMI feature" v4, posted 2022-08-29, arch/x86/kvm/', "vendor")
+RC = Origin("Linux v6.4-rc1, arch/x86/kvm/", "KVM")
+XEN = Origin("after Xen c447b7308b13 (svm/intr.c, svm.c) and bhyve", "derived")
+
 
 def no(_vcpu: Vcpu) -> bool:
     """Answer no: the policy has no such thing."""
     return False
 
 
-@kvm("x86.c")
+@kvm("x86.c", TO_6_3, "process_nmi")
 def process_nmi_before_vnmi(vcpu: Vcpu) -> None:
     """Accept the NMIs that were queued: two when none is in service, one otherwise."""
     limit = 1 if vcpu.ops.get_nmi_mask(vcpu) or vcpu.nmi_injected else 2
@@ -67,7 +72,7 @@ VNMI = LEGACY.but(
 # --- blind -----------------------------------------------------------------------------------------------------------
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def inject_and_forget(vcpu: Vcpu) -> None:
     """Write the NMI to EVENTINJ and remember nothing."""
     vcpu.vmcb.event_inj = svm.EVTINJ_NMI
@@ -78,7 +83,7 @@ def unmasked(_vcpu: Vcpu, _masked: bool) -> None:  # noqa: FBT001 - KVM's signat
     """Keep no mask."""
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def look_again(vcpu: Vcpu) -> None:
     """Look again after the next exit, whatever it is."""
     vcpu.make_request(REQ_EVENT)
@@ -97,7 +102,7 @@ BLIND = LEGACY.but(
 # --- patch v4 --------------------------------------------------------------------------------------------------------
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "init_vmcb")
 def init_vmcb_v4(vcpu: Vcpu) -> None:
     """Enable virtual NMIs in L2's VMCB as well: v4 copied the bits of vmcb01 into vmcb02."""
     svm.init_vmcb(vcpu)
@@ -131,7 +136,7 @@ def clear_vnmi_mask(vcpu: Vcpu) -> None:
         vcpu.soft_gif = False
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "svm_inject_nmi")
 def svm_inject_nmi_v4(vcpu: Vcpu) -> None:
     """Put the NMI into V_NMI where virtual NMIs are enabled and it is not L1's; as before otherwise."""
     if is_vnmi_enabled_v4(vcpu) and not vcpu.nmi_l1_to_l2:
@@ -141,7 +146,7 @@ def svm_inject_nmi_v4(vcpu: Vcpu) -> None:
     svm.svm_inject_nmi(vcpu)
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "svm_nmi_blocked")
 def svm_nmi_blocked_v4(vcpu: Vcpu) -> bool:
     """Say whether the V_NMI slot is taken; then a shadow, KVM's own mask, and not V_NMI_MASK."""
     if not svm.gif_set(vcpu):
@@ -153,7 +158,7 @@ def svm_nmi_blocked_v4(vcpu: Vcpu) -> bool:
     return bool(vcpu.vmcb.int_state.interrupt_shadow) or vcpu.nmi_masked
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "svm_enable_nmi_window")
 def svm_enable_nmi_window_v4(vcpu: Vcpu) -> None:
     """Return early when V_NMI is pending: the processor will take it, it was thought, and then the next."""
     if is_vnmi_enabled_v4(vcpu) and get_vnmi_vmcb(vcpu).int_ctl.v_nmi_pending:
@@ -161,7 +166,7 @@ def svm_enable_nmi_window_v4(vcpu: Vcpu) -> None:
     svm.open_window(vcpu, masked=vcpu.nmi_masked)
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "svm_get_nmi_mask")
 def svm_get_nmi_mask_v4(vcpu: Vcpu) -> bool:
     """Say whether an NMI is in service: V_NMI_MASK of the VMCB that runs, or KVM's own flag."""
     if is_vnmi_enabled_v4(vcpu):
@@ -169,7 +174,7 @@ def svm_get_nmi_mask_v4(vcpu: Vcpu) -> bool:
     return vcpu.nmi_masked
 
 
-@kvm(SVM)
+@kvm(SVM, V4, "svm_set_nmi_mask")
 def svm_set_nmi_mask_v4(vcpu: Vcpu, masked: bool) -> None:  # noqa: FBT001 - KVM's signature
     """Set the mask only in SMM: what user space restores is ignored where virtual NMIs are enabled."""
     if not is_vnmi_enabled_v4(vcpu):
@@ -180,7 +185,7 @@ def svm_set_nmi_mask_v4(vcpu: Vcpu, masked: bool) -> None:  # noqa: FBT001 - KVM
         clear_vnmi_mask(vcpu)
 
 
-@kvm("x86.c")
+@kvm("x86.c", V4, "get_vcpu_events")
 def get_vcpu_events_v4(vcpu: Vcpu) -> Events:
     """Report whether an NMI is pending in software; one in V_NMI is not seen."""
     vcpu.ops.process_nmi(vcpu)
@@ -188,7 +193,7 @@ def get_vcpu_events_v4(vcpu: Vcpu) -> Events:
     return Events(vcpu.nmi_injected, int(vcpu.nmi_pending != 0), vcpu.ops.get_nmi_mask(vcpu), shadow)
 
 
-@kvm("x86.c")
+@kvm("x86.c", V4, "set_vcpu_events")
 def set_vcpu_events_v4(vcpu: Vcpu, events: Events) -> None:
     """Take over what is pending as it is, as every kernel did before v6.4."""
     vcpu.nmi_injected = events.injected
@@ -214,13 +219,13 @@ PATCH_V4 = LEGACY.but(
 # --- v6.4-rc
 
 
-@kvm(SVM)
+@kvm(SVM, RC, "svm_is_vnmi_pending")
 def svm_is_vnmi_pending_rc(vcpu: Vcpu) -> bool:
     """Ask about V_NMI, and test V_NMI_MASK: bit 12 where bit 11 was meant."""
     return is_vnmi_enabled(vcpu) and bool(vcpu.vmcb.int_ctl.v_nmi_blocking)
 
 
-@kvm(SVM)
+@kvm(SVM, RC, "svm_inject_nmi")
 def svm_inject_nmi_rc(vcpu: Vcpu) -> None:
     """Write the NMI to EVENTINJ and intercept its IRET, although the processor masks by itself."""
     vcpu.vmcb.event_inj = svm.EVTINJ_NMI
@@ -231,7 +236,7 @@ def svm_inject_nmi_rc(vcpu: Vcpu) -> None:
     vcpu.nmi_injections += 1
 
 
-@kvm(SVM)
+@kvm(SVM, RC, "svm_enable_nmi_window")
 def svm_enable_nmi_window_rc(vcpu: Vcpu) -> None:
     """Warn whenever a window is asked for with virtual NMIs, needed or not; then open it as ever."""
     if is_vnmi_enabled(vcpu):
@@ -252,13 +257,13 @@ VNMI_6_4_RC = VNMI.but(
 # --- Xen and bhyve ---------------------------------------------------------------------------------------------------
 
 
-@kvm(SVM)
+@kvm(SVM, XEN)
 def iret_intercepted(vcpu: Vcpu) -> bool:
     """Say whether NMIs are masked: they are while IRET is intercepted."""
     return bool(vcpu.vmcb.intercept_3.iret)
 
 
-@kvm(SVM)
+@kvm(SVM, XEN)
 def iret_interception_xen(vcpu: Vcpu) -> None:
     """Unmask at once, and borrow an interrupt shadow so that the next NMI waits for the IRET."""
     vcpu.nmi_window_exits += 1
@@ -268,7 +273,7 @@ def iret_interception_xen(vcpu: Vcpu) -> None:
     vcpu.make_request(REQ_EVENT)
 
 
-@kvm(SVM)
+@kvm(SVM, XEN)
 def vintr_window(vcpu: Vcpu) -> None:
     """Wait for the IRET intercept if masked, else for a dummy virtual interrupt, which waits for IF too.
 
@@ -279,7 +284,7 @@ def vintr_window(vcpu: Vcpu) -> None:
         svm.svm_enable_irq_window(vcpu)
 
 
-@kvm("x86.c")
+@kvm("x86.c", XEN)
 def remember_one(vcpu: Vcpu) -> None:
     """Remember one NMI: a flag, not a count, so two that arrive together are one."""
     x86.accept(vcpu, 1)
@@ -299,7 +304,7 @@ XEN_LIKE = LEGACY.but(
 # --- mutants ---------------------------------------------------------------------------------------------------------
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def unmask_at_iret_exit(vcpu: Vcpu) -> None:
     """Unmask when IRET exits, before it has executed."""
     vcpu.nmi_window_exits += 1
@@ -307,21 +312,21 @@ def unmask_at_iret_exit(vcpu: Vcpu) -> None:
     vcpu.make_request(REQ_EVENT)
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def skip_the_iret(vcpu: Vcpu) -> None:
     """Move RIP over the IRET as if it had been carried out."""
     exits.iret_interception(vcpu)
     vcpu.vmcb.rip = vcpu.vmcb.next_rip
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def complete_and_forget(vcpu: Vcpu) -> None:
     """Unmask as always, but do not look at EXITINTINFO."""
     svm.complete_iret(vcpu)
     requeue(vcpu, again=False)
 
 
-@kvm("x86.c")
+@kvm("x86.c", OURS)
 def process_nmi_uncounted(vcpu: Vcpu) -> None:
     """Accept what was queued without counting the one in the processor's slot."""
     limit = 1 if vcpu.ops.get_nmi_mask(vcpu) or vcpu.nmi_injected else 2
@@ -332,7 +337,7 @@ def process_nmi_uncounted(vcpu: Vcpu) -> None:
         vcpu.make_request(REQ_EVENT)
 
 
-@kvm(SVM)
+@kvm(SVM, OURS)
 def init_vmcb_without_nmi_intercept(vcpu: Vcpu) -> None:
     """Enable virtual NMIs and forget the NMI intercept that they need."""
     svm.init_vmcb(vcpu)
