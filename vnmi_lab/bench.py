@@ -3,12 +3,16 @@
 Against Unicorn (extra ``bench``), which a Python user would pick otherwise: an NMI model has to decide at every
 boundary, so untraced steps compare with Unicorn stepped one instruction at a time, and traced steps with a
 per-instruction hook that reads RIP, RSP and RFLAGS. Unicorn runs the same bytes, but delivers no NMI.
+
+Against Spin, which somebody who knows model checking would pick instead of the judge: ``benchmarks/spin/nmi.pml``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +21,8 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vnmi_lab.guest import MAIN, STACK, Guest
 from vnmi_lab.machine import BareMetal
@@ -41,6 +46,7 @@ GUESTS = {
     ),
 }
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
+PROMELA = Path(__file__).parents[1] / "benchmarks" / "spin" / "nmi.pml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ def measure() -> Iterator[Figure]:
     yield from _imports()
     yield from _conformance()
     yield from _judge()
+    yield from against_spin()
     yield from _sweep()
 
 
@@ -225,6 +232,106 @@ def _judge() -> Iterator[Figure]:
         yield Figure(f"vnmi, {nmis} NMIs: memory for each state", peak / verdict.states / 1024, "KiB")
     verdict = explore(Search(VNMI))
     yield Figure("states visited", verdict.states / verdict.seconds, "states/s")
+
+
+# --- Spin ------------------------------------------------------------------------------------------------------------
+
+TO_C, TO_PROGRAM, SEARCH = ("-a",), ("-DSAFETY", "-o", "pan", "pan.c"), ("-w16",)
+"""What Spin, the C compiler and the program they make are told. No optimization, and a table of states no larger than
+these models need: that is the soonest verdict."""
+DEFINES: dict[str, tuple[str, ...]] = {"legacy": (), "vnmi": ("-DVNMI",)}
+TOO_LONG = 60
+CUT_SHORT = "max search depth too small"
+FROM_SOURCE = (
+    "from vnmi_lab.explore import Search, explore; from vnmi_lab.hv.profiles import POLICIES; "
+    "explore(Search(POLICIES[{policy!r}]))"
+)
+
+
+class SpinError(Exception):
+    """Spin is not here, or did not come to a verdict; one line says why."""
+
+
+class Spun(NamedTuple):
+    """What Spin found, and the seconds that generating, compiling and searching took, each with its process."""
+
+    states: int
+    errors: int
+    seconds: tuple[float, float, float] = (0, 0, 0)
+
+
+def spin(*defines: str) -> Spun:
+    """Check the Promela model with Spin in a folder of its own that is gone afterwards; ``SpinError`` in one line."""
+    programs = {name: shutil.which(name) for name in ("spin", "gcc")}
+    for name, program in programs.items():
+        if program is None:
+            raise SpinError(f"no {name} on the PATH (Debian: apt-get install spin gcc)")
+    if not PROMELA.is_file():
+        raise SpinError(f"its model is in a checkout only (benchmarks/spin/{PROMELA.name})")
+    with TemporaryDirectory(prefix="vnmi-spin-") as name:
+        folder = Path(name)
+        shutil.copy(PROMELA, folder)
+        to_c, _text = _tool(folder, str(programs["spin"]), *defines, *TO_C, PROMELA.name)
+        to_program, _text = _tool(folder, str(programs["gcc"]), *TO_PROGRAM)
+        search, text = _tool(folder, str(folder / "pan"), *SEARCH)
+    return parse_spin(text)._replace(seconds=(to_c, to_program, search))
+
+
+def parse_spin(text: str) -> Spun:
+    """Read the states and errors in what Spin's program prints; ``SpinError`` when it stopped before the end."""
+    errors = re.search(r"^State-vector .* errors: (\d+)$", text, re.MULTILINE)
+    states = re.search(r"^ *(\d+) states, stored", text, re.MULTILINE)
+    if errors is None or states is None or ("Search not completed" in text and errors[1] == "0") or CUT_SHORT in text:
+        said = next((line for line in text.splitlines() if line.strip()), "nothing")
+        raise SpinError(f"its search gave no verdict, but said: {said.strip()}")
+    return Spun(int(states[1]), int(errors[1]))
+
+
+def _tool(folder: Path, *command: str) -> tuple[float, str]:
+    """Run a program in a folder; return the seconds it took and what it printed."""
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TOO_LONG, check=False)  # noqa: S603 - our own command
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SpinError(f"{Path(command[0]).name} did not run: {error}") from error
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        said = next((line for line in (done.stderr + done.stdout).splitlines() if line.strip()), "nothing")
+        raise SpinError(f"{Path(command[0]).name} failed with {done.returncode}: {said.strip()}")
+    return seconds, done.stdout
+
+
+def against_spin() -> Iterator[Figure]:
+    """Compare the judge with Spin on a model of the same machine, each part of the way to a verdict apart."""
+    try:
+        for policy, defines in DEFINES.items():
+            yield from _spun(policy, [spin(*defines) for _ in range(ROUNDS)])
+    except SpinError as error:
+        print(f"no comparison with Spin: {error}", file=sys.stderr)
+
+
+def _spun(policy: str, runs: list[Spun]) -> Iterator[Figure]:
+    from vnmi_lab.explore import Search, explore
+    from vnmi_lab.hv.profiles import POLICIES
+
+    if runs[0].errors:
+        raise SpinError(f"it finds {runs[0].errors} errors in the model of {policy}, where none was expected")
+    name = f"{policy}, {Search(POLICIES[policy]).nmis} NMIs"
+    parts = zip(*(run.seconds for run in runs), strict=True)
+    yield Figure(f"{name}: Spin, states", runs[0].states, "states")
+    for part, seconds in zip(("Promela to C", "C to program", "search"), parts, strict=True):
+        yield Figure(f"{name}: Spin, {part}", median(seconds) * 1000, "ms")
+    theirs = median(sum(run.seconds) for run in runs)
+    yield Figure(f"{name}: Spin, source to verdict", theirs * 1000, "ms")
+    ours = [explore(Search(POLICIES[policy])) for _ in runs]
+    yield Figure(f"{name}: judge, states", ours[0].states, "states")
+    yield Figure(f"{name}: judge, search", median(verdict.seconds for verdict in ours) * 1000, "ms")
+    whole = median(_seconds(lambda: _python(FROM_SOURCE.format(policy=policy))) for _ in runs)
+    yield Figure(f"{name}: judge, source to verdict", whole * 1000, "ms")
+    yield Figure(f"{name}: source to verdict, Spin / judge", theirs / whole, "x")
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
 
 
 def _sweep() -> Iterator[Figure]:
