@@ -280,7 +280,7 @@ COMMANDS = {
         "the states of an NMI, drawn from the tables that the processor runs on", _diagram_arguments, _diagram
     ),
     "bench": Command(
-        "measure this project on this machine, against Unicorn where it is there", _bench_arguments, _bench
+        "measure this project on this machine, against Unicorn and Spin where they are there", _bench_arguments, _bench
     ),
     "explore": Command(
         "judge a policy over every schedule of a few NMIs; exit 1 with the shortest one that breaks it",
