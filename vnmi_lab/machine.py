@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.guest import COUNTERS, IDT, IDT_LIMIT, MAIN, STACK, TSS, VECTORS, Guest
 from vnmi_lab.hw import svm
@@ -51,25 +51,6 @@ def _waiting() -> Outcome:
 
 def _stopped(cpu: Cpu) -> Outcome:
     return Outcome("stopped", f"the processor stopped: {cpu.stopped}")
-
-
-class Machine(Protocol):
-    """What a trace needs of a machine."""
-
-    cpu: Cpu
-    guest: Guest
-
-    def step(self) -> bool:
-        """Advance by one; False when nothing more happens."""
-
-    def advance(self, count: int) -> int:
-        """Do what ``count`` steps would do; return how many took place."""
-
-    def snapshot(self) -> object:
-        """Return the whole state, immutable and hashable."""
-
-    def restore(self, snapshot: object) -> None:
-        """Become what ``snapshot`` recorded."""
 
 
 # --- bare metal ------------------------------------------------------------------------------------------------------

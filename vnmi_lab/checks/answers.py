@@ -51,7 +51,7 @@ def bare_metal(guest: Guest, stimuli: list[Stimulus]) -> BareMetal:
     return BareMetal(guest, stimuli)
 
 
-def nmis(answer: object, most: int) -> list[Stimulus] | Verdict:
+def nmis(answer: object, most: int, advice: str = "") -> list[Stimulus] | Verdict:
     """Return the learner's list of stimuli, at most ``most`` NMIs and nothing else, or what is wrong with it."""
     parts = listed(answer, "The answer must be a list of `Stimulus(...)`")
     if isinstance(parts, Verdict):
@@ -64,7 +64,8 @@ def nmis(answer: object, most: int) -> list[Stimulus] | Verdict:
             return wrong(f"Only NMIs may arrive here, no {part.what.upper()}.")
         stimuli.append(part)
     sent = sum(stimulus.times for stimulus in stimuli)
-    return stimuli if sent <= most else wrong(f"You send {sent:,} NMIs; the task is to use at most {most}.")
+    advice = advice or f"the task is to use at most {most}"
+    return stimuli if sent <= most else wrong(f"You send {sent:,} NMIs; {advice}.")
 
 
 def under_kvm(guest: Guest, ops: NmiOps, stimuli: Iterable[Stimulus] = ()) -> Kvm:

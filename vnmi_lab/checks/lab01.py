@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprlib import repr as short
 
-from vnmi_lab.checks.answers import MOST, STEPS, bare_metal, guest_of, listed
+from vnmi_lab.checks.answers import MOST, STEPS, bare_metal, guest_of, nmis
 from vnmi_lab.checks.exercise import Exercise, Wrong
 from vnmi_lab.checks.measure import arrived, counted, depth, entries, irets, merged, number, taken, times
 from vnmi_lab.checks.prediction import Option, Prediction
@@ -246,18 +246,7 @@ def _judge_two_runs(answer: object) -> Verdict:
 
 def _stimuli(answer: object) -> list[Stimulus] | Verdict:
     """Return the learner's stimuli, all of them NMIs, or what is wrong with them."""
-    parts = listed(answer, "The answer must be a list of `Stimulus(...)`")
-    if isinstance(parts, Verdict):
-        return parts
-    stimuli = []
-    for part in parts:
-        if not isinstance(part, Stimulus):
-            return wrong(f"Everything in the list must be a `Stimulus(...)`, not {short(part)}.")
-        if part.what != "nmi":
-            return wrong(f"Only NMIs may arrive here, no {part.what.upper()}.")
-        stimuli.append(part)
-    sent = sum(stimulus.times for stimulus in stimuli)
-    return stimuli if sent <= MOST else wrong(f"You send {sent:,} NMIs; a few are enough.")
+    return nmis(answer, MOST, "a few are enough")
 
 
 two_runs = Exercise(
