@@ -22,6 +22,7 @@ from vnmi_lab.judge import (
     Deviation,
     LearnerError,
     depends,
+    divergence,
     judge,
     learned,
 )
@@ -151,6 +152,33 @@ def test_a_counterexample_is_a_scenario(policy: str) -> None:
         assert replayed.step()
         assert played.step()
     assert played.snapshot() == replayed.snapshot()
+
+
+# policy, the right one, what the guest sees first, and what it would see there; None: nothing else up to there
+DIVERGED = [
+    ("m2", "legacy", "NMI taken", "iretq"),
+    ("m4", "legacy", "NMI taken", "iretq"),
+    ("patch-v4", "vnmi", "nop", "NMI taken"),
+    ("m9", "vnmi", "NMI taken", "nop"),
+    ("m11", None, "", ""),
+]
+
+
+@pytest.mark.parametrize(("policy", "right", "ours", "theirs"), DIVERGED)
+def test_the_first_divergence_is_what_the_guest_sees(policy: str, right: str | None, ours: str, theirs: str) -> None:
+    (verdict,) = judge(POLICIES[policy])
+    found = divergence(verdict)
+    if right is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.right, found.ours.text, found.theirs.text) == (right, ours, theirs)
+        assert str(found).startswith(f"first divergence from {right}, at step {found.ours.index}: ")
+
+
+def test_what_holds_does_not_diverge() -> None:
+    (verdict,) = judge(LEGACY, "idle", 1)
+    assert divergence(verdict) is None
 
 
 def test_two_searches_of_the_same_are_the_same() -> None:

@@ -253,6 +253,8 @@ def _explore(options: argparse.Namespace) -> int:
     else:
         print(*verdicts, sep="\n")
         for verdict in verdicts:
+            if (found := judge.divergence(verdict)) is not None:
+                print(found)
             if verdict.scenario is not None:
                 print(f"to see it: vnmi-lab run {verdict.scenario}")
     return 0 if all(verdict.holds for verdict in verdicts) else 1

@@ -25,6 +25,7 @@ from vnmi_lab.hw.bits import misspelt
 from vnmi_lab.laws import LAWS, NO_EXITS
 from vnmi_lab.rules import Switches
 from vnmi_lab.scenario import Scenario
+from vnmi_lab.trace import Step, Trace, first_divergence
 from vnmi_lab.transparency import transparent
 
 if TYPE_CHECKING:
@@ -176,6 +177,42 @@ def scenario(verdict: Verdict, case: Case) -> str | None:
     return str(Scenario(case.guest, verdict.policy, verdict.stimuli, search.absent, features, switches))
 
 
+class Divergence(NamedTuple):
+    """Where the guest first sees something else than under the policy that is right."""
+
+    right: str
+    ours: Step
+    theirs: Step
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return (
+            f"first divergence from {self.right}, at step {self.ours.index}: {self.ours.text!r} at {self.ours.rip:#x},"
+            f" where {self.right} has {self.theirs.text!r} at {self.theirs.rip:#x}"
+        )
+
+
+def divergence(verdict: Verdict) -> Divergence | None:
+    """Return where a counterexample first shows the guest something else than ``LEGACY`` or ``VNMI`` would.
+
+    None when the guest sees nothing else up to there: an NMI that is only left behind, or an exit too many.
+    """
+    if verdict.broken is None or verdict.search is None:
+        return None
+    ops = verdict.search.ops
+    right = VNMI if ops.uses_vnmi else LEGACY
+    steps = len(verdict.schedule) + AFTERWARDS
+    traces = [
+        Trace(replace(verdict.search, ops=policy).machine(verdict.stimuli), limit=steps) for policy in (ops, right)
+    ]
+    found = first_divergence(*traces)
+    return None if found is None else Divergence(right.name, *found)
+
+
+AFTERWARDS = 200
+"""Steps that a run is followed beyond the one that breaks a law: what is lost shows only later."""
+
+
 def depends(ops: NmiOps, case: Case, first: Verdict, nmis: int | None = None) -> dict[str, Verdict]:
     """Return the open switches on which a verdict depends, each with the verdict under its other setting."""
     given = case.actions.get("switches") or Switches()
@@ -216,6 +253,7 @@ def as_json_value(verdict: Verdict) -> dict[str, object]:
         "sentence": verdict.broken and verdict.broken.sentence,
         "schedule": list(verdict.schedule),
         "scenario": verdict.scenario,
+        "divergence": None if (found := divergence(verdict)) is None else str(found),
         "depends": None if verdict.depends is None else list(verdict.depends),
     }
 

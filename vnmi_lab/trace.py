@@ -144,6 +144,29 @@ class Trace:
         return "".join(json.dumps(_as_json(step)) + "\n" for step in self)
 
 
+def visible(step: Step) -> tuple[str, int, str] | None:
+    """Return what a guest can see of a step (kind, where it started, label), or None for what it cannot."""
+    return (step.kind, step.rip, step.text) if step.kind in ("exec", "deliver") else None
+
+
+def first_divergence(ours: Trace, other: Trace) -> tuple[Step, Step] | None:
+    """Return the first step of ``ours`` that the guest sees otherwise than in ``other``, with what it sees there.
+
+    Steps of the host and arrivals are left out, so two policies are aligned by the guest's own steps. None when one run
+    is the beginning of the other.
+    """
+    theirs = (step for step in other if visible(step) is not None)
+    for step in ours:
+        if visible(step) is None:
+            continue
+        match = next(theirs, None)
+        if match is None:
+            return None
+        if visible(match) != visible(step):
+            return step, match
+    return None
+
+
 def _as_json(step: Step) -> dict[str, object]:
     changes = [[c.rule, c.field, c.old, c.new] for c in step.changes]
     return {
