@@ -195,9 +195,10 @@ class Divergence(NamedTuple):
 def divergence(verdict: Verdict) -> Divergence | None:
     """Return where a counterexample first shows the guest something else than ``LEGACY`` or ``VNMI`` would.
 
-    None when the guest sees nothing else up to there: an NMI that is only left behind, or an exit too many.
+    None when the guest sees nothing else up to there (an NMI that is only left behind, an exit too many), and for a
+    policy without a name, whose code may be gone.
     """
-    if verdict.broken is None or verdict.search is None:
+    if verdict.scenario is None or verdict.search is None:
         return None
     ops = verdict.search.ops
     right = VNMI if ops.uses_vnmi else LEGACY
