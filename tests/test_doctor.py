@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -112,7 +111,7 @@ def test_the_package_has_the_doctor_whatever_was_imported_first() -> None:
         assert done.stdout == "True\n"
 
 
-def test_it_answers_at_once() -> None:
-    start = time.perf_counter()
-    doctor()
-    assert time.perf_counter() - start < 2
+def test_it_answers_without_loading_what_it_looks_for() -> None:
+    code = "import sys, vnmi_lab; vnmi_lab.doctor(); print(*({'jupyterlab', 'ipywidgets', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
