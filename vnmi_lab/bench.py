@@ -215,6 +215,8 @@ def _judge() -> Iterator[Figure]:
     from vnmi_lab.judge import ACQUITTED, EXPOSED
 
     times = {name: case.verdict(POLICIES[name]).seconds for name, case in EXPOSED.items()}
+    for name, seconds in times.items():
+        yield Figure(f"shortest counterexample of {name}", seconds, "s")
     slowest = max(times, key=lambda name: times[name])
     worst = times[slowest]
     yield Figure(f"slowest counterexample ({slowest})", worst, "s", "under 0.3 s", worst < 0.3)  # noqa: PLR2004 - the target
