@@ -329,7 +329,7 @@ class Difference(NamedTuple):
 
 
 def diff(old: bytes, new: bytes) -> tuple[Difference, ...]:
-    """Return what differs between two VMCBs' bytes, bits by name; bytes outside the table come as ``byte_XXXh``."""
+    """Return what differs between two VMCBs' bytes, bits by name; a byte outside the table is named by its offset."""
     found: list[Difference] = []
     covered: set[int] = set()
     for row in LAYOUT:
