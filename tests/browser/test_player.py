@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
 from vnmi_lab.hv.profiles import LEGACY, VNMI
-from vnmi_lab.timeline import Payload, asset, build, state_at
+from vnmi_lab.timeline import Payload, asset, build, script, state_at
 from vnmi_lab.timeline.columns import plain
 from vnmi_lab.trace import Trace
 
@@ -98,8 +98,8 @@ class Open:
     ) -> Shown:
         traits = [{"payload": payload, "cursor": 0, "visible_until": None} for payload in payloads]
         body = f' data-jp-theme-light="{jupyter}"' if jupyter else ""
-        script = b64encode(asset("player.js").encode()).decode()
-        page = PAGE % (asset("player.css"), body, script, json.dumps(traits).replace("<", "\\u003c"))
+        module = b64encode(script("timeline").encode()).decode()
+        page = PAGE % (asset("player.css"), body, module, json.dumps(traits).replace("<", "\\u003c"))
         file = self.folder / "page.html"
         file.write_text(page, encoding="utf-8")
         viewport: ViewportSize = {"width": width, "height": 900}

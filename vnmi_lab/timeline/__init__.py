@@ -1,11 +1,25 @@
 """A trace as lanes in time: one payload, and the still picture and table made from it.
 
-The player (``assets/player.js``) animates the same payload in a browser.
+The player (``assets/js``) animates the same payload in a browser.
 """
 
 from vnmi_lab.timeline.build import Payload, TraceLike, build, shown, state_at
-from vnmi_lab.timeline.palette import asset, palette
+from vnmi_lab.timeline.bundle import asset, script
+from vnmi_lab.timeline.palette import palette
 from vnmi_lab.timeline.still import html, summary, table
 from vnmi_lab.timeline.svg import svg
 
-__all__ = ["Payload", "TraceLike", "asset", "build", "html", "palette", "shown", "state_at", "summary", "svg", "table"]
+__all__ = [
+    "Payload",
+    "TraceLike",
+    "asset",
+    "build",
+    "html",
+    "palette",
+    "script",
+    "shown",
+    "state_at",
+    "summary",
+    "svg",
+    "table",
+]

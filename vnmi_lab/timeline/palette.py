@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
+
+from vnmi_lab.timeline.bundle import asset
 
 THEMES = ("light", "dark")
 
@@ -16,11 +17,6 @@ STYLES = {
 
 _BLOCK = re.compile(r"/\* palette: (\w+) \*/[^{]*\{([^}]*)\}")
 _COLOUR = re.compile(r"--vl-([\w-]+):[^;]*(#[0-9a-f]{6})")
-
-
-def asset(name: str) -> str:
-    """Give the text of a file of ``vnmi_lab/assets``."""
-    return files("vnmi_lab").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache

@@ -33,7 +33,7 @@ class Timeline(anywidget.AnyWidget):
     that.
     """
 
-    _esm = timeline.asset("player.js")
+    _esm = timeline.script("timeline")
     _css = timeline.asset("player.css")
     payload = traitlets.Dict(read_only=True).tag(sync=True)
     cursor = traitlets.Int(0, min=0).tag(sync=True)

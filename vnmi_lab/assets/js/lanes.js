@@ -1,0 +1,83 @@
+// The lanes of a run: what stands where, and their names.
+
+import { h } from "./nodes.js";
+
+const RULER = 28; // px, height of the step numbers
+export const CELL = 24; // px, an instruction
+export const STRIP = 14; // px, the name of a handler above its instructions
+const ROW = CELL + STRIP + 4; // px, from one handler to the one inside it
+export const WAVE = 34; // px, one digital wave
+export const CALL = 13; // px, the name of a KVM function
+
+/** The lanes of a run, top to bottom, each with its place: {id, top, height, ...}. */
+export function layout(run, all, limit) {
+  const depth = run.depth(limit);
+  const lanes = [];
+  let top = RULER;
+  const add = (id, height, more = {}) => {
+    lanes.push({ id, top, height, ...more });
+    top += height;
+  };
+  if (run.p.marks.length) add("outside", 40);
+  const names = run.p.calls.lane;
+  if (names.length) add("calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
+  const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
+  add("world", bare ? 36 : 84, { bare });
+  add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
+  for (const wave of run.p.waves) if (all || !wave.quiet) add(wave.key, WAVE, { wave });
+  return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
+}
+
+/** Top of a row of the code lane; row 0 is main, deeper handlers stand above it. */
+export function rowTop(lane, row) {
+  const bottom = lane.top + lane.height - 8 - CELL;
+  return bottom - row * ROW;
+}
+
+const ROW_NAMES = ["main", "handler", "handler in handler"];
+
+/** Names of the lanes, and the value each wave has at the cursor. */
+export class Gutter {
+  constructor(run) {
+    this.run = run;
+    this.el = h("div", "vl-gutter");
+  }
+  build(plan) {
+    this.el.replaceChildren();
+    this.values = [];
+    const name = (top, text, code) => {
+      const label = h("div", "vl-name", {}, code ? h("code", "", {}, text) : h("span", "", {}, text));
+      label.style.top = `${top}px`;
+      return this.el.appendChild(label);
+    };
+    const detail = (top, text) => {
+      const label = h("div", "vl-detail", { title: text }, text);
+      label.style.top = `${top}px`;
+      this.el.appendChild(label);
+    };
+    name(7, "step");
+    for (const lane of plan.lanes) {
+      if (lane.id === "outside") name(lane.top + 14, "outside");
+      else if (lane.id === "calls") {
+        name(lane.top + 8, "KVM functions");
+        detail(lane.top + 24, "that changed something");
+      }
+      else if (lane.id === "world" && lane.bare) name(lane.top + 9, "world");
+      else if (lane.id === "world") {
+        name(lane.top + 9, "host");
+        name(lane.top + 61, "guest");
+      } else if (lane.id === "code") {
+        for (let row = 0; row <= lane.depth; row++)
+          name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
+      } else {
+        const label = name(lane.top + 4, lane.wave.key, true);
+        label.classList.toggle("vl-long", lane.wave.key.length > 20);
+        detail(lane.top + 18, lane.wave.detail);
+        this.values.push([lane.wave.key, label.appendChild(h("span", "vl-now", { "data-lane": lane.wave.key }))]);
+      }
+    }
+  }
+  show(step) {
+    for (const [key, node] of this.values) node.textContent = this.run.written(key, this.run.state(key, step));
+  }
+}

@@ -1,0 +1,215 @@
+// The panels beside the chart: this step, code, processor, stack.
+
+import { at, seekColumn, written } from "./run.js";
+import { h, icon } from "./nodes.js";
+
+const GROUPS = ["KVM", "NMI", "Interrupts", "VMCB", "Registers"];
+
+function panel(name, heading) {
+  const title = h("h3", "vl-heading", {}, heading);
+  return h("section", `vl-panel vl-${name}`, { "aria-label": heading }, title);
+}
+
+/** What happened, in one sentence, and each change with its rule. */
+export class StepPanel {
+  constructor(run) {
+    this.run = run;
+    this.el = panel("step", "This step");
+    this.heading = this.el.firstChild;
+    this.el.tabIndex = 0; // it scrolls
+    this.name = h("b");
+    this.sentence = h("p", "vl-sentence");
+    this.list = h("ul", "vl-changes");
+    this.calls = h("ol", "vl-calls", { "aria-label": "KVM functions" });
+    this.el.append(h("div", "vl-caption", {}, this.name), this.sentence, this.calls, this.list);
+  }
+  show(step) {
+    const { run } = this;
+    this.heading.textContent = `Step ${step}`;
+    this.name.textContent = run.text(step);
+    this.sentence.textContent = run.sentence(step);
+    const calls = run.calls(step).map(([depth, name, file, does]) =>
+      h(
+        "li",
+        "vl-callee",
+        { style: `--vl-depth: ${depth}`, title: does },
+        h("code", "", {}, name),
+        h("span", "vl-source", {}, file),
+      ),
+    );
+    this.calls.replaceChildren(...calls);
+    this.calls.hidden = !calls.length;
+    const byRule = new Map();
+    for (const change of run.changes.get(step) || []) {
+      if (!byRule.has(change[1])) byRule.set(change[1], []);
+      byRule.get(change[1]).push(change);
+    }
+    const news = ([, changes]) => changes.some((change) => run.isNews(change[2]));
+    const order = [...byRule].sort((a, b) => news(b) - news(a));
+    this.list.replaceChildren(...order.map(([rule, changes]) => this.entry(rule, changes)));
+    if (!byRule.size) this.list.append(h("li", "vl-change vl-none", {}, "No field changed."));
+  }
+  entry(rule, changes) {
+    const deltas = changes.map(([, , key, old, now]) =>
+      h(
+        "div",
+        "vl-delta",
+        { "data-field": key },
+        h("span", "", {}, `${key}:`),
+        h("span", "vl-old", {}, this.run.written(key, old)),
+        "→",
+        h("b", "", {}, this.run.written(key, now)),
+      ),
+    );
+    const [sentence, source, grade] = this.run.p.rules[rule] || ["", "", ""];
+    const why = h("p", "vl-why", {}, sentence);
+    const from = h("p", "vl-source", { title: rule }, source === grade ? "" : source); // "model", once
+    if (grade) from.append(h("span", "vl-grade", { title: "how sure this rule is" }, grade));
+    return h(
+      "li",
+      "vl-change",
+      { "data-rule": rule },
+      ...deltas,
+      ...(sentence ? [why, from] : [h("p", "vl-source", {}, rule)]),
+    );
+  }
+}
+
+/** Every field of the state; those that changed in this step say what they were. */
+export class ProcessorPanel {
+  constructor(run) {
+    this.run = run;
+    this.el = panel("processor", `${run.kvm ? "KVM and processor" : "Processor"}, after this step`);
+    this.rows = [];
+    const more = h("details", "vl-more", {}, h("summary", "", {}, "Other registers, and what stays 0 in this run"));
+    const rest = more.appendChild(h("dl", "vl-fields"));
+    const groups = new Map();
+    for (const field of run.p.fields) {
+      const [, group, , , folded] = field;
+      if (!folded && !groups.has(group)) groups.set(group, h("dl", "vl-fields"));
+      (folded ? rest : groups.get(group)).append(this.row(field));
+    }
+    const parts = h("div", "vl-parts");
+    for (const name of GROUPS)
+      if (groups.has(name)) parts.append(h("div", "vl-part", {}, h("h4", "", {}, name), groups.get(name)));
+    this.el.append(parts);
+    if (rest.childElementCount) this.el.append(more);
+  }
+  row([key, , form, note]) {
+    const value = h("dd", "vl-value"),
+      said = h("dd", "vl-note");
+    const name = h("dt", key.length > 20 ? "vl-long" : "", {}, ...key.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]));
+    const row = h("div", "vl-row", { "data-field": key }, name, value, said);
+    this.rows.push({ key, form, note, row, value, said });
+    return row;
+  }
+  show(step) {
+    for (const { key, form, note, row, value, said } of this.rows) {
+      const now = this.run.state(key, step),
+        before = this.run.before(key, step);
+      const text = before !== undefined ? `was ${written(form, before)}` : form === "flags" ? this.flags(now) : note;
+      value.textContent = written(form, now);
+      row.dataset.value = String(now);
+      row.dataset.changed = String(before !== undefined);
+      said.textContent = said.title = text;
+    }
+  }
+  flags(value) {
+    if (typeof value !== "number") return "";
+    return this.run.p.flags
+      .filter(([, bit]) => Math.floor(value / 2 ** bit) % 2)
+      .map(([name]) => name)
+      .join(" ");
+  }
+}
+
+/** The disassembly: the instruction of this step, and the one that comes next. */
+export class CodePanel {
+  constructor(run) {
+    this.run = run;
+    this.el = panel("listing", "Code");
+    this.lines = new Map();
+    this.list = h("div", "vl-list vl-lines", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
+    for (const [address, bytes, text, label] of run.p.code) {
+      if (label) this.list.append(h("div", "vl-code", {}, h("span", "vl-tag", {}, `${label}:`)));
+      const point = icon("point", 12),
+        state = h("span", "vl-state");
+      point.setAttribute("class", "vl-point");
+      const line = h(
+        "div",
+        "vl-code",
+        {},
+        point,
+        h("span", "vl-addr", {}, written("address", address)),
+        h("span", "vl-bytes", { title: bytes }, bytes),
+        h("span", "vl-text", {}, text),
+        state,
+      );
+      this.lines.set(address, [line, state]);
+      this.list.append(line);
+    }
+    this.el.append(this.list);
+  }
+  show(step) {
+    for (const [line, state] of this.marked || []) {
+      delete line.dataset.at;
+      line.removeAttribute("aria-current");
+      state.textContent = "";
+    }
+    this.marked = [];
+    const next = this.lines.get(this.run.state("rip", step));
+    if (next) this.mark(next, "next");
+    const now = this.run.p.kinds[step] === "exec" && this.lines.get(this.run.column("at", step));
+    if (now) this.mark(now, "now");
+    const line = (now || next || [])[0];
+    if (line) this.reveal(line);
+  }
+  mark(entry, name) {
+    entry[0].dataset.at = name;
+    if (name === "now") entry[0].setAttribute("aria-current", "step");
+    entry[1].textContent = name;
+    this.marked.push(entry);
+  }
+  reveal(line) {
+    const [top, bottom] = [
+      line.offsetTop - this.list.offsetTop,
+      line.offsetTop - this.list.offsetTop + line.offsetHeight,
+    ];
+    if (top < this.list.scrollTop) this.list.scrollTop = top - 40;
+    else if (bottom > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = bottom - this.list.clientHeight + 40;
+  }
+}
+
+/** The top of the stack, an interrupt frame marked by its notes. */
+export class StackPanel {
+  constructor(run) {
+    this.run = run;
+    this.el = panel("stack", "Stack, from RSP up");
+    this.list = this.el.appendChild(h("div", "vl-list"));
+  }
+  show(step) {
+    const { stack } = this.run.p;
+    const base = at(stack.base, step),
+      height = at(stack.height, step) || 0;
+    const words = [];
+    for (let n = 0; n < height; n++) {
+      const address = base + 8 * n,
+        flat = stack.words[address],
+        value = at(flat, step),
+        note = at(stack.notes[address], step);
+      const fresh = flat && flat[2 * seekColumn(flat, step)] === step && step > 0;
+      words.push(
+        h(
+          "div",
+          "vl-word",
+          { "data-frame": String(Boolean(note)), "data-changed": String(Boolean(fresh)) },
+          h("span", "vl-addr", {}, written("address", address)),
+          h("span", "", {}, written("address", value)),
+          h("span", "vl-note", {}, [note, fresh && "new"].filter(Boolean).join(", ")),
+        ),
+      );
+    }
+    this.list.replaceChildren(...(words.length ? words : [h("p", "vl-none", {}, "Empty.")]));
+  }
+}
