@@ -1,0 +1,44 @@
+// Linked cursors: timelines of one page that share a name move together.
+//
+// Runs of equal length move step by step. Others are aligned by what came from outside: the cursor stands so many steps
+// after the n-th stimulus, and so it does in the other run, but never past that run's next stimulus.
+
+import { clamp } from "./run.js";
+
+const LINKED = "vnmi-lab-cursor"; // the event on the page's document
+
+/** Where a step stands: how many stimuli came up to it, and how many steps ago the last of them did. */
+export function standing(run, step) {
+  const before = run.p.marks.filter(([mark]) => mark <= step);
+  return { steps: run.length, step, count: before.length, since: step - (before.at(-1)?.[0] ?? 0) };
+}
+
+/** The step of a run that stands where another run's does. */
+export function standsAt(run, { steps, step, count, since }) {
+  if (steps === run.length) return step;
+  const { marks } = run.p;
+  if (count > marks.length) return run.length - 1;
+  const start = count ? marks[count - 1][0] : 0;
+  const end = count < marks.length ? marks[count][0] - 1 : run.length - 1;
+  return clamp(start + since, start, Math.max(start, end));
+}
+
+/** One end of a link: tells the others of the same name where its cursor is, and hears where theirs are. */
+export class Link {
+  constructor(name, run, moved) {
+    this.run = run;
+    this.name = name;
+    this.hear = ({ detail }) => {
+      if (detail.from !== this && detail.name === this.name && this.name) moved(standsAt(run, detail.standing));
+    };
+    document.addEventListener(LINKED, this.hear);
+  }
+  tell(step) {
+    if (!this.name) return;
+    const detail = { from: this, name: this.name, standing: standing(this.run, step) };
+    document.dispatchEvent(new CustomEvent(LINKED, { detail }));
+  }
+  close() {
+    document.removeEventListener(LINKED, this.hear);
+  }
+}
