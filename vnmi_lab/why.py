@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vnmi_lab.hv.svm import gif_set, is_vnmi_enabled
+from vnmi_lab.hv.svm import gif_set, is_vnmi_enabled, svm_nmi_allowed, svm_set_vnmi_pending
 from vnmi_lab.hw.delivery import BY_NAME, HOLDS
+from vnmi_lab.kvm import GUEST, Kvm
 from vnmi_lab.rules import RULES
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
     from vnmi_lab.hv.vcpu import Vcpu
     from vnmi_lab.hw.cpu import Cpu
-    from vnmi_lab.kvm import Kvm
-    from vnmi_lab.trace import Trace
+    from vnmi_lab.trace import AnyMachine, Trace
 
 
 class Condition(NamedTuple):
@@ -80,11 +80,14 @@ REINJECT = "The event that was interrupted on its way in goes first, and one ent
 
 
 class Blocked(NamedTuple):
-    """The answer: every condition, the first that decides (None: the NMI may be injected), and KVM's return value."""
+    """The answer: every condition, the first that decides (None: the NMI may be injected), and KVM's return value.
+
+    ``allowed`` is None where KVM is not asked.
+    """
 
     conditions: tuple[Condition, ...]
     decides: Condition | None
-    allowed: int
+    allowed: int | None
 
     def __str__(self) -> str:
         """Return one line a condition, the deciding one marked."""
@@ -96,10 +99,18 @@ class Blocked(NamedTuple):
 
 
 def may_inject(kvm: Kvm) -> Blocked:
-    """Say whether KVM may inject an NMI now, and if not, every reason and the one that decides."""
+    """Say whether KVM may inject an NMI now, and if not, every reason and the one that decides.
+
+    Where a policy has an ``nmi_allowed`` of its own, that one is asked, too; where it says otherwise, it decides.
+    """
     vcpu = kvm.vcpu
     found = [Condition(r.name, bool(r.test(vcpu)), r.sentence, r.ends, SOURCE) for r in ROWS]
     deciding = next(((c, r.answer) for c, r in zip(found, ROWS, strict=True) if c.holds), (None, 1))
+    if kvm.ops.nmi_allowed is not svm_nmi_allowed:
+        own = _own(kvm)
+        if own[1] != deciding[1]:
+            found.append(own[0])
+            deciding = own if own[0].holds else (None, own[1])
     being = bool(vcpu.nmi_injected or vcpu.exception)
     found.append(Condition("event on its way", being, REINJECT, "the next exit", "kvm_check_and_inject_events"))
     if is_vnmi_enabled(vcpu):
@@ -107,6 +118,15 @@ def may_inject(kvm: Kvm) -> Blocked:
         sentence = "V_NMI already holds one; a further one waits in nmi_pending or merges."
         found.append(Condition("V_NMI taken", taken, sentence, "the processor taking it", "process_nmi; Linux 6.12"))
     return Blocked(tuple(found), *deciding)
+
+
+def _own(kvm: Kvm) -> tuple[Condition, int]:
+    """Ask a policy's own ``nmi_allowed``, and put the machine back as it was: a learner's may change things."""
+    before = kvm.snapshot()
+    answer = int(kvm.ops.nmi_allowed(kvm.vcpu, True))  # noqa: FBT003 - for_injection, as in KVM
+    kvm.restore(before)
+    sentence = f"This policy has a rule of its own, which answers {answer}."
+    return Condition("its own rule", answer != 1, sentence, "its own rule answering 1", kvm.ops.follows), answer
 
 
 ENDS = {
@@ -126,6 +146,52 @@ def may_take(cpu: Cpu, source: str = "vnmi") -> Blocked:
     )
     decides = next((c for c in found if c.holds), None)
     return Blocked(found, decides, int(decides is None))
+
+
+RUNS = Condition(
+    "guest runs",
+    True,  # noqa: FBT003 - it holds
+    "The guest is running, so KVM is not asked.",
+    "the guest's next exit; KVM kicks the guest to get one",
+    "kvm_make_request, kvm_vcpu_kick; Linux 6.12",
+)
+TAKERS = {"vnmi": "processor, virtual NMI", "nmi": "processor, physical NMI"}
+
+
+FREE = "V_NMI is free, so the next entry hands one NMI to the processor, whatever blocks injection."
+
+
+class Answer(NamedTuple):
+    """What one party says at a moment: who is asked, how many NMIs wait for its answer, the answer, and what to add."""
+
+    who: str
+    waits: int
+    blocked: Blocked
+    note: str = ""
+
+
+def asked(machine: AnyMachine) -> tuple[Answer, ...]:
+    """Give the answers of all who have a say now: KVM, and the processor that runs.
+
+    While the guest runs KVM is not asked. The physical NMIs of a machine under KVM are the host's own business.
+    """
+    cpu = machine.cpu
+    if not isinstance(machine, Kvm):
+        virtual = [_taker("vnmi", cpu)] if cpu.guest_mode and cpu.v_nmi_enable else []
+        return (*virtual, _taker("nmi", cpu))
+    vcpu = machine.vcpu
+    waits = vcpu.nmi_queued + vcpu.nmi_pending
+    if machine.phase != GUEST:
+        answer = may_inject(machine)
+        hands_over = is_vnmi_enabled(vcpu) and machine.ops.set_vnmi_pending is svm_set_vnmi_pending
+        free = hands_over and answer.allowed != 1 and not vcpu.vmcb.int_ctl.v_nmi_pending
+        return (Answer("KVM", waits, answer, FREE if free else ""),)
+    running = Answer("KVM", waits, Blocked((RUNS,), RUNS, None))
+    return (running, _taker("vnmi", cpu)) if cpu.v_nmi_enable else (running,)
+
+
+def _taker(source: str, cpu: Cpu) -> Answer:
+    return Answer(TAKERS[source], int(getattr(cpu, BY_NAME[source].pending)), may_take(cpu, source))
 
 
 def unblocked_at(trace: Trace, index: int) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vnmi_lab.timeline import lanes
+from vnmi_lab.timeline.blocked import blocked
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put
 from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
 
@@ -25,7 +26,7 @@ Payload: TypeAlias = dict[str, Any]
 began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
 ``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
 the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links``
-(see ``lanes.py``); ``visible_until``.
+(see ``lanes.py``); ``blocked`` (see ``blocked.py``), None where there is no machine to ask; ``visible_until``.
 """
 
 
@@ -87,6 +88,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
         "links": lanes.Links().walk(state, kinds),
+        "blocked": blocked(trace),
     }
     return payload | {"visible_until": visible_until}
 
