@@ -22,6 +22,7 @@ from vnmi_lab.hw.vmcb import (
     Intercept4,
     Vmcb,
     diff,
+    reader,
 )  # fmt: skip
 
 # APM volume 2, appendix B, typed in again: control area, then save area (absolute offsets).
@@ -196,6 +197,22 @@ pages = st.builds(
 @given(pages, pages)
 def test_a_difference_is_empty_exactly_when_the_pages_are_equal(old: bytes, new: bytes) -> None:
     assert (diff(old, new) == ()) == (old == new)
+
+
+@given(pages, pages)
+def test_a_difference_names_each_field_that_differs_and_no_other(old: bytes, new: bytes) -> None:
+    rows = [(row.name, slice(row.offset, row.offset + row.size)) for row in LAYOUT]
+    covered = {byte for row in LAYOUT for byte in range(row.offset, row.offset + row.size)}
+    outside = [f"byte_{i:03x}h" for i in range(PAGE) if i not in covered and old[i] != new[i]]
+    named = list(dict.fromkeys(change.field.split(".")[0] for change in diff(old, new)))
+    assert named == [name for name, span in rows if old[span] != new[span]] + outside
+
+
+@given(pages, st.lists(st.sampled_from(list(FIELDS)), min_size=2, unique=True))
+def test_fields_read_at_once_are_those_read_one_by_one(page: bytes, names: list[str]) -> None:
+    vmcb = Vmcb()
+    vmcb.memory.write_bytes(0, page)
+    assert reader(*names)(page) == tuple(int(getattr(vmcb, name)) for name in names)
 
 
 @given(st.sampled_from(sorted(IntCtl.FIELDS)), st.integers(0, 0xFFFFFFFF), st.data())

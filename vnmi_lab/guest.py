@@ -52,6 +52,8 @@ class Guest:
     handlers: Mapping[int, Program] = field(default_factory=dict)
     tail: str = "vmmcall"
     ist: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    places: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Names of addresses that were asked for before (see ``words.place``)."""
 
     @classmethod
     def of(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from operator import attrgetter
+from struct import Struct
 from typing import TYPE_CHECKING, TypeAlias
 
 from vnmi_lab.hv.calls import FUNCTIONS
@@ -29,7 +31,7 @@ from vnmi_lab.hw.events import (
     Vmrun,
 )
 from vnmi_lab.hw.svm import HOST_SAVED
-from vnmi_lab.hw.vmcb import IntCtl
+from vnmi_lab.hw.vmcb import FIELDS, IntCtl, IntState, reader
 from vnmi_lab.kvm import USER, Kvm
 from vnmi_lab.machine import BUDGET, BareMetal, Host
 from vnmi_lab.rules import RULES, Rule
@@ -111,8 +113,10 @@ class Trace:
             msg = f"a step must be 0 to {self._length - 1}, not {index}"
             raise IndexError(msg)
         if self._last is None or self._last[0] != at:
+            follows = self._last is not None and self._last[0] == at - 1 and self._position == at
+            before = self._last[1].state if follows and self._last is not None else None
             self.goto(at)
-            self._last = (at, _record(self._machine, at))
+            self._last = (at, _record(self._machine, at, before))
             self._position = at + 1
         return self._last[1]
 
@@ -178,11 +182,11 @@ def _as_json(step: Step) -> dict[str, object]:
 # --- one step, watched ------------------------------------------------------------------------------------------------
 
 
-def _record(machine: AnyMachine, index: int) -> Step:
-    """Take one step with everything watched, and say what happened."""
+def _record(machine: AnyMachine, index: int, before: dict[str, Value] | None) -> Step:
+    """Take one step with everything watched, and say what happened; ``before`` is the state, where it is known."""
     cpu = machine.cpu
     events: list[Event] = []
-    before = _seen(machine)
+    before = before or _seen(machine)
     world = _world(machine)
     rip = before["rip"]
     assert isinstance(rip, int)
@@ -261,9 +265,10 @@ _FIRST_MATCH: tuple[tuple[type, str], ...] = (
 
 
 def _kind(events: list[Event]) -> str:
-    if any(isinstance(e, Arrived) and e.rule == WORLD for e in events):
+    types = {type(event) for event in events}
+    if Arrived in types and any(isinstance(e, Arrived) and e.rule == WORLD for e in events):
         return "stimulus"  # KVM is told of it at once
-    return next(kind for cls, kind in _FIRST_MATCH if any(isinstance(e, cls) for e in events))
+    return next(kind for cls, kind in _FIRST_MATCH if cls in types)
 
 
 def _unexplained(kind: str, before: dict[str, Value], after: dict[str, Value], told: set[str]) -> Iterator[Changed]:
@@ -280,38 +285,42 @@ def _seen(machine: AnyMachine) -> dict[str, Value]:
     """Return the state to show: the guest's, from the processor while it runs and from the VMCB while it does not."""
     cpu = machine.cpu
     state: dict[str, Value] = {"rip": cpu.rip, "rflags": cpu.rflags, "shadow": cpu.shadow}
-    state |= zip(REGISTERS, cpu.r, strict=True)
+    state.update(zip(REGISTERS, cpu.r, strict=True))
     vmcb = _vmcb(machine)
-    if vmcb is not None:
-        state |= _vmcb_seen(vmcb, cpu)
+    intercepts = 0 if vmcb is None else _see_vmcb(state, vmcb.to_bytes(), cpu)
     flags = state["rflags"]
     assert isinstance(flags, int)
-    state |= {name: getattr(cpu, name) for name in ("gif", "nmi_mask", "nmi_latch", "halted", "guest_mode", "cr2")}
+    state.update(zip(CPU_SHOWN, _of_cpu(cpu), strict=True))
     if isinstance(machine, Host):
         state["host_nmi"] = machine.nmis
     if isinstance(machine, Kvm):
-        state |= {name: as_int(getattr(machine.vcpu, name)) for name in KVM_SHOWN}
-        state["iret_intercept"] = int(machine.vcpu.vmcb.intercept_3.iret)
-    state |= {"IF": int(flags & IF > 0), "TF": int(flags & TF > 0)}
-    state["handler_depth"] = sum(vector == vector_of(NMI_WORD) for vector, _frame in cpu.frames)
+        state.update(zip(KVM_SHOWN, map(as_int, _of_kvm(machine.vcpu)), strict=True))
+        state["iret_intercept"] = _IRET.get(intercepts)
+    state["IF"], state["TF"] = int(flags & IF > 0), int(flags & TF > 0)
+    state["handler_depth"] = sum(vector == vector_of(NMI_WORD) for vector, _frame in cpu.frames) if cpu.frames else 0
     return state
 
 
-def _vmcb_seen(vmcb: Vmcb, cpu: Cpu) -> dict[str, Value]:
-    """Return the fields of the VMCB, the guest's registers in it while it does not run, and the copies of live bits."""
-    state: dict[str, Value] = {}
+def _see_vmcb(state: dict[str, Value], vmcb: bytes, cpu: Cpu) -> int:
+    """Put in the VMCB's fields, the guest's registers in it while it does not run, and the copies of live bits.
+
+    The word of intercepts that has IRET's is returned.
+    """
+    intercepts, *values = _of_vmcb(vmcb)
     if not cpu.guest_mode:
-        state |= {name: int(getattr(vmcb, name)) for name in ("rip", "rflags", "rsp", "rax")}
-        state["shadow"] = int(vmcb.int_state) & 1
-    state |= {name: int(getattr(vmcb, name)) for name in VMCB_SHOWN}
-    bits = IntCtl(vmcb.int_ctl).named()
-    state |= {name: bits[name] for name in BITS_SHOWN}
+        state.update(zip(("rip", "rflags", "rsp", "rax"), values, strict=False))
+        state["shadow"] = IntState(values[4 + VMCB_SHOWN.index("int_state")]).interrupt_shadow
+    state.update(zip(VMCB_SHOWN, values[4:], strict=True))
+    int_ctl = values[4 + VMCB_SHOWN.index("int_ctl")]
+    for name, bits in _BITS_SHOWN:
+        state[name] = bits.get(int_ctl)
     live = bool(cpu.guest_mode and cpu.v_nmi_enable)
     state["live_v_nmi_pending"] = cpu.v_nmi_pending if live else None
     state["live_v_nmi_blocking"] = cpu.v_nmi_blocking if live else None
-    return state
+    return intercepts
 
 
+CPU_SHOWN = ("gif", "nmi_mask", "nmi_latch", "halted", "guest_mode", "cr2")
 VMCB_SHOWN = ("int_ctl", "event_inj", "exit_code", "exit_int_info", "int_state", "exit_info_1", "exit_info_2", "clean")
 BITS_SHOWN = ("v_nmi_enable", "v_nmi_pending", "v_nmi_blocking", "v_irq", "v_gif")
 KVM_SHOWN = (
@@ -319,6 +328,10 @@ KVM_SHOWN = (
     "nmi_singlestep", "requests", "halted", "kicks", "host_nmi",
 )  # fmt: skip
 """What KVM keeps of a vCPU that is worth seeing; here ``halted`` is KVM's own: the guest's HLT exits."""
+_of_cpu, _of_kvm = attrgetter(*CPU_SHOWN), attrgetter(*KVM_SHOWN)
+_of_vmcb = reader("intercept_3", "rip", "rflags", "rsp", "rax", *VMCB_SHOWN)
+_BITS_SHOWN = tuple((name, IntCtl.FIELDS[name]) for name in BITS_SHOWN)
+_IRET = FIELDS["intercept_3"].register.FIELDS["iret"]
 OWN_REGISTERS = tuple(name for name in REGISTERS if name not in ("rax", "rsp"))
 """Registers of the guest that no VMCB holds."""
 
@@ -328,5 +341,13 @@ def _stack(cpu: Cpu, state: dict[str, Value]) -> tuple[StackLine, ...]:
     rsp = state["rsp"]
     assert isinstance(rsp, int)
     notes = {frame + 8 * i: note for _vector, frame in cpu.frames for i, note in enumerate(FRAME_NOTES)}
+    words = _QUADWORDS.unpack(cpu.memory.read_bytes(rsp, 8 * STACK_SHOWN))
+    if not notes and rsp < LAST_STACK:
+        return tuple([(rsp + 8 * i, word, None) for i, word in enumerate(words)])
     addresses = [(rsp + 8 * i) % (1 << 64) for i in range(STACK_SHOWN)]
-    return tuple((at, cpu.memory.read(at, 8), notes.get(at)) for at in addresses)
+    return tuple([(at, word, notes.get(at)) for at, word in zip(addresses, words, strict=True)])
+
+
+_QUADWORDS = Struct(f"<{STACK_SHOWN}Q")
+LAST_STACK = (1 << 64) - 8 * STACK_SHOWN
+"""From here on addresses wrap."""

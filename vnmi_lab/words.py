@@ -72,6 +72,12 @@ def words(
 
 def place(address: int, guest: Guest) -> str:
     """Name an address by the nearest label at or before it in the same program, in quotes, or in hex."""
+    if address not in guest.places:
+        guest.places[address] = _place(address, guest)
+    return guest.places[address]
+
+
+def _place(address: int, guest: Guest) -> str:
     labels = {at: name for name, at in reversed(list(guest.labels().items()))}
     programs = [("main", guest.main), *((f"h{vector}", program) for vector, program in guest.handlers.items())]
     for name, program in programs:

@@ -215,9 +215,10 @@ class Vcpu:
         now = (_state(self), self.vmcb.to_bytes())
         if self.seen is not None:
             rule = rule_of(self.path[-1]) if self.path else "R-HOST"
-            for name, old, new in zip(STATE, self.seen[0], now[0], strict=True):
-                if old != new:
-                    self.cpu.emit(Changed(rule, name, as_int(old), as_int(new)))
+            if self.seen[0] != now[0]:
+                for name, old, new in zip(STATE, self.seen[0], now[0], strict=True):
+                    if old != new:
+                        self.cpu.emit(Changed(rule, name, as_int(old), as_int(new)))
             for change in diff(self.seen[1], now[1]):
                 field = change.field if "." in change.field else f"vmcb.{change.field}"
                 self.cpu.emit(Changed(rule, field, change.old, change.new))

@@ -82,7 +82,7 @@ class Cpu:
 
     __slots__ = (
         *STATE, "attention", "bursting", "checked", "delivered", "in_flight", "in_flight_injected", "memory", "off",
-        "on_out", "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches",
+        "on_out", "ops", "r", "rf_before", "shadow_before", "sink", "sources", "steps", "switches", "texts",
     )  # fmt: skip
 
     rip: int
@@ -139,6 +139,8 @@ class Cpu:
         self.sources = compile_sources(self.switches)
         self.memory = Memory(image)
         self.ops = _Compiled(self)
+        self.texts: dict[int, str] = {}
+        """What instructions are called in a trace, by address; as long-lived as ``ops``."""
         self.memory.on_code_write = self.forget_code
         self.r = [0] * 16
         for name in STATE:
@@ -289,6 +291,7 @@ class Cpu:
     def forget_code(self) -> None:
         """Drop compiled instructions: code was written, or may have moved under the nested page table."""
         self.ops.clear()
+        self.texts.clear()
         self.memory.code_pages.clear()
 
     # --- running -----------------------------------------------------------------------------------------------
@@ -411,10 +414,13 @@ class Cpu:
 
     def _text(self, rip: int) -> str:
         """Return the instruction's text for a trace; empty when it cannot be fetched."""
-        try:
-            return self.decode(rip).text
-        except (Fault, NestedPageFault):
-            return ""
+        text = self.texts.get(rip)
+        if text is None:
+            try:
+                text = self.texts[rip] = self.decode(rip).text
+            except (Fault, NestedPageFault):
+                return ""
+        return text
 
     def _undo(self) -> None:
         """Put back what was set aside for an instruction that did not complete."""

@@ -84,6 +84,11 @@ class Memory:
 
     def read_bytes(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from ``address`` on."""
+        start = address & _OFFSET
+        if start + size <= PAGE:
+            number = (address & M64) >> 12
+            page = self._live.get(number) or self.pages.get(number) or ZERO
+            return bytes(page if size == PAGE else page[start : start + size])
         out = bytearray()
         while size:
             offset, number = address & _OFFSET, (address & M64) >> 12

@@ -7,13 +7,15 @@ import like KVM's ``__unused_size_checks()``. Setting a field clears the clean b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from operator import itemgetter
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from vnmi_lab.hw.bits import BOTH, HV, HW, Bits, Register, misspelt
 from vnmi_lab.hw.memory import PAGE, Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Clean(Register):
@@ -330,19 +332,46 @@ class Difference(NamedTuple):
 
 def diff(old: bytes, new: bytes) -> tuple[Difference, ...]:
     """Return what differs between two VMCBs' bytes, bits by name; a byte outside the table is named by its offset."""
+    if old == new:
+        return ()
     found: list[Difference] = []
-    covered: set[int] = set()
-    for row in LAYOUT:
-        span = slice(row.offset, row.offset + row.size)
-        covered.update(range(row.offset, row.offset + row.size))
-        before, after = (int.from_bytes(page[span], "little") for page in (old, new))
-        if before != after:
-            found.extend(_differing_bits(row, before, after))
-    if old != new:
-        found.extend(
-            Difference(f"byte_{i:03x}h", old[i], new[i]) for i in range(PAGE) if i not in covered and old[i] != new[i]
-        )
-    return tuple(found)
+    outside: list[Difference] = []
+    left, at = int.from_bytes(old, "little") ^ int.from_bytes(new, "little"), 0
+    while left:
+        same = ((left & -left).bit_length() - 1) // 8
+        left, at = left >> 8 * same, at + same
+        row = _ROW_AT.get(at)
+        if row is None:
+            outside.append(Difference(f"byte_{at:03x}h", old[at], new[at]))
+            left, at = left >> 8, at + 1
+            continue
+        end = row.offset + row.size
+        before, after = (int.from_bytes(page[row.offset : end], "little") for page in (old, new))
+        found.extend(_differing_bits(row, before, after))
+        left, at = left >> 8 * (end - at), end
+    return (*found, *outside)
+
+
+_ROW_AT = {row.offset + byte: row for row in LAYOUT for byte in range(row.size)}
+"""The row that a byte of the VMCB belongs to."""
+
+
+def reader(*names: str) -> Callable[[bytes], tuple[int, ...]]:
+    """Return what reads these fields, in this order, off the bytes of a VMCB: quicker than one after the other."""
+    rows = sorted((FIELDS[name] for name in names), key=lambda row: row.offset)
+    ends = (0, *(row.offset + row.size for row in rows))
+    form = "".join(f"{row.offset - end}x{_LETTER[row.size]}" for row, end in zip(rows, ends[:-1], strict=True))
+    unpack = Struct(f"<{form}").unpack_from
+    order = itemgetter(*(rows.index(FIELDS[name]) for name in names))
+
+    def read(page: bytes) -> tuple[int, ...]:
+        return cast("tuple[int, ...]", order(unpack(page)))
+
+    return read
+
+
+_LETTER = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""What `struct` calls an unsigned number of so many bytes."""
 
 
 def _differing_bits(row: Field, before: int, after: int) -> Iterator[Difference]:
