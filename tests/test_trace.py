@@ -14,9 +14,9 @@ from vnmi_lab.machine import BareMetal, Host, Stimulus
 from vnmi_lab.trace import SPACING, AnyMachine, Trace
 
 LOOP = Guest.of(
-    "mov ecx, 90\ntop: xor byte [rel here], 3\nhere: nop\nloop top\nhlt", {2: "push rax\npop rax\niretq"}, tail="hlt"
+    "mov ecx, 90\ntop: xor byte [rel here], 0xc8\nhere: nop\nloop top\nhlt", {2: "push rax\npop rax\niretq"}, tail="hlt"
 )
-"""It writes to its own code, NOP and XCHG EBX, EAX in turn: what was decoded once does not stay so."""
+"""It writes to its own code, NOP and POP RAX in turn: what was decoded once does not stay so."""
 
 
 def scripted() -> Host:
@@ -38,7 +38,7 @@ def test_steps_are_the_same_in_any_order(name: str) -> None:
     ordered = list(Trace(RUNS[name]()))
     assert len({step.text for step in ordered}) > 4
     shuffled = [*range(len(ordered)), *range(0, len(ordered), 3)]
-    Random(4).shuffle(shuffled)
+    Random(4).shuffle(shuffled)  # noqa: S311 - the same order every time
     trace = Trace(RUNS[name]())
     for index in shuffled:
         assert trace[index] == ordered[index]
