@@ -151,7 +151,7 @@ def may_take(cpu: Cpu, source: str = "vnmi") -> Blocked:
 RUNS = Condition(
     "guest runs",
     True,  # noqa: FBT003 - it holds
-    "The guest is running, so KVM is not asked.",
+    "The guest is running.",
     "the guest's next exit; KVM kicks the guest to get one",
     "kvm_make_request, kvm_vcpu_kick; Linux 6.12",
 )

@@ -4,6 +4,7 @@ import { clamp, Run } from "./run.js";
 import { button, h, icon, theme } from "./nodes.js";
 import { Chart } from "./chart.js";
 import { CodePanel, ProcessorPanel, StackPanel, StepPanel } from "./panels.js";
+import { WhyPanel } from "./why.js";
 
 const REST = 200; // ms without a move before the kernel is told
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
@@ -15,6 +16,7 @@ const KEYS = [
   ["Home End", "first, last step"],
   ["+ −", "zoom in, zoom out"],
   ["0", "fit to the width"],
+  ["B", "to where what blocks an NMI ends"],
   ["A", "all lanes, or those that move"],
   ["?", "this sheet"],
 ];
@@ -32,7 +34,9 @@ export class Player {
       this.seek(step);
     };
     this.chart = new Chart(this.run, seek);
-    this.views = [this.chart, ...[StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run))];
+    this.why = new WhyPanel(this.run, seek, () => this.limit());
+    const panelViews = [StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run));
+    this.views = [this.chart, this.why, ...panelViews];
     const panels = this.views.slice(1).map((view) => view.el);
     this.live = h("div", "vl-hidden", { "aria-live": "polite", role: "status" });
     this.left = h("div", "vl-left", {}, this.chart.el, this.controls());
@@ -350,6 +354,8 @@ export class Player {
       "=": () => this.zoom(1.4),
       "-": () => this.zoom(1 / 1.4),
       0: () => this.zoom(0),
+      b: to(() => this.why.end() ?? this.cursor),
+      B: to(() => this.why.end() ?? this.cursor),
       a: () => this.toggleLanes(),
       A: () => this.toggleLanes(),
       "?": () => this.toggleKeys(),
