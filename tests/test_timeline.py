@@ -25,7 +25,7 @@ from vnmi_lab.timeline import Payload, TraceLike, build, html, palette, shown, s
 from vnmi_lab.timeline.columns import JSON_SAFE, at, column, number, plain, runs
 from vnmi_lab.timeline.fields import FIELDS, WAVES, written
 from vnmi_lab.timeline.palette import STYLES, THEMES
-from vnmi_lab.timeline.svg import MOST, kept
+from vnmi_lab.timeline.sheet import MOST, kept
 from vnmi_lab.trace import Trace
 
 HANDLER = "push rax\ninside: inc qword [rbx+0x10]\npop rax\niretq"

@@ -152,14 +152,13 @@ class _Tally:
     def watching(self, ops: NmiOps) -> NmiOps:
         """Return the policy with somebody who sees what ``process_nmi`` merges.
 
-        What is dropped while nothing waits is merged into nothing: it is lost, and not counted here.
+        What is dropped while nothing waits is merged into nothing: it is lost, and not counted here (``merged``).
         """
 
         def process_nmi(vcpu: Vcpu) -> None:
             before = _waiting(vcpu)
             ops.process_nmi(vcpu)
-            after = _waiting(vcpu)
-            self.coalesced += max(0, before - after) if after else 0
+            self.coalesced += merged(before, _waiting(vcpu))
 
         return ops.but(ops.name, ops.follows, process_nmi=process_nmi)
 
@@ -222,6 +221,11 @@ class _Tally:
             ended=ended,
             entered=tuple(self.entered),
         )
+
+
+def merged(before: int, after: int) -> int:
+    """Return how many NMIs that waited merged into one that still does; with none left, there was no merging."""
+    return max(0, before - after) if after else 0
 
 
 def _waiting(vcpu: Vcpu) -> int:

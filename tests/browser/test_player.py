@@ -276,7 +276,7 @@ def test_a_payload_it_cannot_read_is_said_and_another_one_is_drawn(show: Open) -
     shown = show(build(latched()))
     shown.page.evaluate("() => { window.good = models[0].get('payload'); models[0].set('payload', { version: 99 }); }")
     expect(shown.page.get_by_role("alert")).to_have_text(
-        "The timeline cannot be drawn: this player reads payload version 1, not 99"
+        "The timeline cannot be drawn: this player reads payload version 2, not 99"
     )
     assert len(shown.errors) == 1
     shown.errors.clear()

@@ -25,7 +25,7 @@ function column(values) {
 export function payload(more = {}) {
   const words = [...new Set(STEPS.flatMap(([, text]) => [text, `${text}, in a sentence.`]))];
   return {
-    version: 1,
+    version: 2,
     title: "a sample",
     steps: STEPS.length,
     kinds: STEPS.map(([kind]) => kind),

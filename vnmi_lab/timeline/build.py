@@ -8,6 +8,7 @@ from vnmi_lab.timeline import lanes
 from vnmi_lab.timeline.blocked import blocked
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put
 from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
+from vnmi_lab.timeline.instances import as_data, instances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
     from vnmi_lab.rules import Rule
     from vnmi_lab.trace import Step
 
-VERSION = 1
+VERSION = 2
 
 Payload: TypeAlias = dict[str, Any]
-"""The keys of version 1 are those ``build`` writes, in this order.
+"""The keys of version 2 are those ``build`` writes, in this order.
 
 ``version``, ``title`` and ``steps``; ``kinds``, one a step; ``text`` and ``sentence``, one a step, pointing into
 ``words``; ``columns`` (see ``columns.py``) of ``world``, ``row``, ``owner`` and ``at``, which is RIP where the step
 began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
 ``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
 the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links``
-(see ``lanes.py``); ``blocked`` (see ``blocked.py``), None where there is no machine to ask; ``visible_until``.
+(see ``lanes.py``); ``visible_until``.
+
+``blocked``: why an NMI is kept out (see ``blocked.py``), None where there is no machine to ask.
+``instances``: one an NMI, ``{id, name, spans, end, into, over, row}`` (see ``instances.py``); a span is
+``[from, to, phase, place]``, ``into`` an id, ``row`` None where only the number is told.
 """
 
 
@@ -89,6 +94,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "waves": lanes.waves(state),
         "links": lanes.Links().walk(state, kinds),
         "blocked": blocked(trace),
+        "instances": as_data(instances(steps)),
     }
     return payload | {"visible_until": visible_until}
 

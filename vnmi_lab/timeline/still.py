@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.columns import at
 from vnmi_lab.timeline.fields import form_of, written
-from vnmi_lab.timeline.svg import kept, svg
+from vnmi_lab.timeline.sheet import kept
+from vnmi_lab.timeline.svg import svg
 
 if TYPE_CHECKING:
     from vnmi_lab.timeline.build import Payload

@@ -3,97 +3,27 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from vnmi_lab.timeline.build import shown
+from vnmi_lab.timeline.bars import draw_nmis
 from vnmi_lab.timeline.columns import at, number, runs
 from vnmi_lab.timeline.fields import written
 from vnmi_lab.timeline.palette import STYLES, palette
+from vnmi_lab.timeline.sheet import NO_XML, TOP, Sheet, known
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vnmi_lab.timeline.build import Payload
 
-MOST = 500
-"""A picture draws at most this many steps; of a longer run, its events first."""
-
-GUTTER, WIDTH, TOP, RULER, CELL, STRIP, WAVE, ROW, CALL = 148, 1000, 36, 24, 24, 14, 34, 42, 13
-LONG, WIDER = 20, 192
-"""A longer name is written small, in the wider gutter of a run under KVM."""
+RULER, CELL, STRIP, WAVE, ROW, CALL = 24, 24, 14, 34, 42, 13
 CELLS = {"exec", "deliver", "idle", "stop"}
 ROWS = ("main", "handler", "handler in handler")
 WORLDS = {"bare": "bare metal: no hypervisor", "kvm": "KVM"}
-_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def kept(payload: Payload, most: int = MOST) -> list[int]:
-    """Give the steps a still view shows: all, or for a long run its events and as many others as there is room for."""
-    count = shown(payload)
-    if count <= most:
-        return list(range(count))
-    events = [step for step in payload["events"] if step < count][:most]
-    rest = sorted(set(range(count)) - set(events))
-    room = most - len(events)
-    return sorted(events + [rest[len(rest) * place // room] for place in range(room)])
-
-
-class _Sheet:
-    """An SVG in the making; ``x`` turns a step into a place."""
-
-    def __init__(self, payload: Payload) -> None:
-        self.p = payload
-        self.steps = kept(payload)
-        self.end = self.steps[-1] + 1
-        self.kvm = bool(payload["calls"]["at"])
-        self.gutter = WIDER if self.kvm else GUTTER
-        self.col = max(24.0 if self.kvm else 1.6, min(56.0, (WIDTH - self.gutter) / len(self.steps)))
-        self.right = self.gutter + self.col * len(self.steps)
-        self.parts: list[str] = []
-        self.y = TOP
-
-    def x(self, step: float) -> float:
-        whole = int(step)
-        return round(self.gutter + (bisect_left(self.steps, whole) + min(step - whole, 1)) * self.col, 1)
-
-    def add(self, tag: str, classes: str, body: str = "", /, **attributes: object) -> None:
-        said = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
-        self.parts.append(f'<{tag} class="{classes}"{said}{f">{body}</{tag}>" if body else "/>"}')
-
-    def text(self, x: float, y: float, text: str, classes: str = "", anchor: str = "start") -> None:
-        self.add("text", classes, escape(_NO_XML.sub("", text)), x=x, y=y, text_anchor=anchor)
-
-    def label(self, x: float, y: float, room: float, texts: Sequence[str], classes: str, anchor: str = "start") -> None:
-        """Write the first of some texts that fits; the last of them may be written small."""
-        for size, candidates in (("", texts), (" small", texts[-1:])):
-            text = next((text for text in candidates if text and len(text) * (5.5 if size else 6.4) + 4 <= room), None)
-            if text:
-                self.text(x, y, text, classes + size, anchor)
-                return
-
-    def box(self, x: float, y: float, width: float, height: float, classes: str) -> None:
-        self.add("rect", classes, x=x, y=y, width=round(max(1, width), 1), height=height, rx=3)
-
-    def path(self, d: str, classes: str) -> None:
-        self.add("path", classes, d=d)
-
-    def name(self, y: float, text: str, detail: str = "") -> None:
-        self.text(16, y, text, ("code small" if len(text) > LONG else "code") if detail else "name")
-        if detail:
-            self.text(16, y + 13, detail, "detail")
-
-    def lane(self, height: int) -> int:
-        """Open a lane, ruled off from the one above, and give its top."""
-        top, self.y = self.y, self.y + height
-        self.path(f"M0 {top + 0.5}H{self.right + 12}", "grid")
-        return top
 
 
 def svg(payload: Payload, cursor: int | None = None) -> str:
     """Draw a payload as one SVG of at most ``MOST`` steps, with a playhead at ``cursor`` if there is one."""
-    sheet = _Sheet(payload)
+    sheet = Sheet(payload)
     tops: dict[str, int] = {}
     for draw in (_ruler, _outside, _calls, _world, _code):
         draw(sheet, tops)
@@ -101,15 +31,16 @@ def svg(payload: Payload, cursor: int | None = None) -> str:
         if not wave["quiet"]:
             tops[wave["key"]] = sheet.y
             (_bus if wave["style"] in {"bus", "shadow"} else _wave)(sheet, wave)
+    draw_nmis(sheet)
     _links(sheet, tops)
     if cursor is not None:
         _playhead(sheet, max(0, min(sheet.end - 1, cursor)))
     return _document(sheet)
 
 
-def _document(sheet: _Sheet) -> str:
+def _document(sheet: Sheet) -> str:
     width, height = round(sheet.right + 13), sheet.y + 9
-    title = escape(_NO_XML.sub("", sheet.p["title"]))
+    title = escape(NO_XML.sub("", sheet.p["title"]))
     left = sheet.p["steps"] - len(sheet.steps)
     note = f"{len(sheet.steps):,} of {sheet.p['steps']:,} steps" if left else f"{len(sheet.steps)} steps"
     head = f'<text class="title" x="16" y="23">{title}</text>'
@@ -147,7 +78,7 @@ def _style() -> str:
 # --- lanes, top to bottom ---------------------------------------------------------------------------------------------
 
 
-def _ruler(sheet: _Sheet, _tops: dict[str, int]) -> None:
+def _ruler(sheet: Sheet, _tops: dict[str, int]) -> None:
     top = sheet.lane(RULER)
     sheet.name(top + 16, "step")
     every = next((n for n in (1, 2, 5, 10, 20, 50, 100) if n * sheet.col >= 30), 200)  # noqa: PLR2004 - px of a number
@@ -155,7 +86,7 @@ def _ruler(sheet: _Sheet, _tops: dict[str, int]) -> None:
         sheet.text(sheet.x(step + 0.5), top + 16, str(step), "", "middle")
 
 
-def _outside(sheet: _Sheet, tops: dict[str, int]) -> None:
+def _outside(sheet: Sheet, tops: dict[str, int]) -> None:
     marks = [mark for mark in sheet.p["marks"] if mark[0] < sheet.end]
     if not marks:
         return
@@ -166,12 +97,12 @@ def _outside(sheet: _Sheet, tops: dict[str, int]) -> None:
         x = sheet.x(step + 0.5)
         host = style == "host"
         shape = f"M{x - 4} {top + 16}h8v8h-8z" if host else f"M{x} {top + 12}v14M{x - 4.5} {top + 22}l4.5 6 4.5 -6z"
-        sheet.path(shape, f"{_known(style)} solid")
+        sheet.path(shape, f"{known(style)} solid")
         short = [] if host and " = " not in text else [text.split(" ")[0]]  # "do not intercept" is no "do"
-        sheet.label(x + 9, top + 24, end - x - 14, [text, *short], "said" if host else f"{_known(style)} ink")
+        sheet.label(x + 9, top + 24, end - x - 14, [text, *short], "said" if host else f"{known(style)} ink")
 
 
-def _calls(sheet: _Sheet, _tops: dict[str, int]) -> None:
+def _calls(sheet: Sheet, _tops: dict[str, int]) -> None:
     names = [name for name in sheet.p["calls"]["lane"] if name[0] < sheet.end]
     if not names:
         return
@@ -188,7 +119,7 @@ def _calls(sheet: _Sheet, _tops: dict[str, int]) -> None:
             sheet.label(x + 5, y + 10, room, [cut], "said")
 
 
-def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
+def _world(sheet: Sheet, tops: dict[str, int]) -> None:
     bands = [band for band in sheet.p["worlds"] if band[0] < sheet.end]
     bare = not sheet.p["crossings"] and len(bands) == 1
     top = tops["world"] = sheet.lane(36 if bare else 84)
@@ -198,8 +129,8 @@ def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
     for first, end, world in bands:
         x, y = sheet.x(first), low if world == "guest" else high
         width = min(sheet.x(end), sheet.right) - x
-        sheet.box(x + 0.5, y + 0.5, width - 1, 17, f"{_known(world)} box")
-        sheet.label(x + 8, y + 13, width - 8, [WORLDS.get(world, world)], f"{_known(world)} ink soft")
+        sheet.box(x + 0.5, y + 0.5, width - 1, 17, f"{known(world)} box")
+        sheet.label(x + 8, y + 13, width - 8, [WORLDS.get(world, world)], f"{known(world)} ink soft")
     crossings = [crossing for crossing in sheet.p["crossings"] if crossing[0] < sheet.end]
     ends = [*(sheet.x(crossing[0] + 0.5) for crossing in crossings[1:]), sheet.right + 12]
     for (step, way, text), end in zip(crossings, ends[: len(crossings)], strict=True):
@@ -213,7 +144,7 @@ def _world(sheet: _Sheet, tops: dict[str, int]) -> None:
         sheet.label(place, (high + low) / 2 + 13, 200 if left else end - x - 8, [text, short], "said", anchor)
 
 
-def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
+def _code(sheet: Sheet, tops: dict[str, int]) -> None:
     columns = sheet.p["columns"]
     depth = max(row for first, _, row in runs(columns["row"], sheet.end))
     tops["code"] = sheet.lane(16 + CELL + depth * ROW + (STRIP if depth else 0))
@@ -225,15 +156,15 @@ def _code(sheet: _Sheet, tops: dict[str, int]) -> None:
     for first, end, row, style, *names in sheet.p["handlers"]:
         if first < sheet.end:
             x, y, width = sheet.x(first), bottom - row * ROW - STRIP, min(sheet.x(end), sheet.right) - sheet.x(first)
-            sheet.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, f"{_known(style)} box")
-            sheet.label(x + 7, y + 11, width, names, f"{_known(style)} ink soft")
+            sheet.box(x + 0.5, y + 0.5, width - 1, STRIP + CELL + 2, f"{known(style)} box")
+            sheet.label(x + 7, y + 11, width, names, f"{known(style)} ink soft")
     for step in sheet.steps:
         kind, y = sheet.p["kinds"][step], bottom - at(columns["row"], step) * ROW
         if kind in CELLS:
-            _cell(sheet, step, kind == "deliver", y, _known(at(columns["owner"], step)))
+            _cell(sheet, step, kind == "deliver", y, known(at(columns["owner"], step)))
 
 
-def _cell(sheet: _Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
+def _cell(sheet: Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
     gap = 2 if sheet.col > 8 else 0.25  # noqa: PLR2004 - px: narrower cells touch
     text = sheet.p["words"][sheet.p["text"][step]]
     texts = [text, text.split(" ")[0]]
@@ -245,15 +176,15 @@ def _cell(sheet: _Sheet, step: int, deliver: bool, y: float, owner: str) -> None
     sheet.label(round(x + sheet.col / 2, 1), y + 15, sheet.col - 2, texts, ink, "middle")
 
 
-def _runs(sheet: _Sheet, key: str) -> list[tuple[float, float, Any]]:
+def _runs(sheet: Sheet, key: str) -> list[tuple[float, float, Any]]:
     found = runs(sheet.p["state"][key], sheet.end)
     return [(sheet.x(first), min(sheet.x(end), sheet.right), value) for first, end, value in found if first < sheet.end]
 
 
-def _wave(sheet: _Sheet, wave: dict[str, Any]) -> None:
+def _wave(sheet: Sheet, wave: dict[str, Any]) -> None:
     top = sheet.lane(WAVE)
     sheet.name(top + 15, wave["key"], wave["detail"])
-    high, low, style, slope = top + 9, top + WAVE - 8, _known(wave["style"]), min(3, sheet.col / 4)
+    high, low, style, slope = top + 9, top + WAVE - 8, known(wave["style"]), min(3, sheet.col / 4)
     for x, end, value in _runs(sheet, wave["key"]):
         if not number(value):
             if value is not None:
@@ -261,19 +192,16 @@ def _wave(sheet: _Sheet, wave: dict[str, Any]) -> None:
             continue
         edge = f"M{x} {low}L{x + slope} {high}H{end}L{min(end + slope, sheet.right)} {low}"
         sheet.path(f"{edge}z", f"{style} fill")
-        lean = {"mask": low - high, "pend": 0}.get(wave["style"])
-        if lean is not None:
-            places = range(int(x + 3), int(end - lean), 7)
-            sheet.path("".join(f"M{at} {low}l{lean} {high - low}" for at in places) or "M0 0", f"{style} hatch")
+        sheet.hatch(wave["style"], style, x, end, high, low)
         sheet.path(edge, f"{style} high")
         said = [wave["high"].replace("#", str(value)), str(value)]
         sheet.label(x + slope + 6, low - 4, end - x, said, f"{style} ink soft")
 
 
-def _bus(sheet: _Sheet, wave: dict[str, Any]) -> None:
+def _bus(sheet: Sheet, wave: dict[str, Any]) -> None:
     top = sheet.lane(WAVE)
     sheet.name(top + 15, wave["key"], wave["detail"])
-    high, low, style = top + 9, top + WAVE - 8, _known(wave["style"])
+    high, low, style = top + 9, top + WAVE - 8, known(wave["style"])
     form = "shadow" if wave["style"] == "shadow" else "vmcb"
     for x, end, value in _runs(sheet, wave["key"]):
         if not number(value) & wave["mask"]:
@@ -288,7 +216,7 @@ def _bus(sheet: _Sheet, wave: dict[str, Any]) -> None:
         sheet.label(x + cut + 4, low - 4, end - x - 4, [written(form, value)], f"{style} ink")
 
 
-def _links(sheet: _Sheet, tops: dict[str, int]) -> None:
+def _links(sheet: Sheet, tops: dict[str, int]) -> None:
     for first, cause, last, effect, _ in sheet.p["links"]:
         if last >= sheet.end or cause not in tops or effect not in tops:
             continue
@@ -321,11 +249,7 @@ def _enters(lane: str, top: int, *, down: bool) -> int:
     return top + (6 if down else WAVE - 6)
 
 
-def _playhead(sheet: _Sheet, cursor: int) -> None:
+def _playhead(sheet: Sheet, cursor: int) -> None:
     width = max(sheet.col, 6)
     x = sheet.x(cursor) - (width - sheet.col) / 2
     sheet.box(x, TOP + 2, width, sheet.y - TOP, "head")
-
-
-def _known(style: str) -> str:
-    return style if style in STYLES else "plain"

@@ -1,5 +1,6 @@
 // The lanes of a run: what stands where, and their names.
 
+import { nmiHeight } from "./instances.js";
 import { h } from "./nodes.js";
 
 const RULER = 28; // px, height of the step numbers
@@ -25,6 +26,8 @@ export function layout(run, all, limit) {
   add("world", bare ? 36 : 84, { bare });
   add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
   for (const wave of run.p.waves) if (all || !wave.quiet) add(wave.key, WAVE, { wave });
+  const nmis = nmiHeight(run, limit);
+  if (nmis) add("nmis", nmis, { limit });
   return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
 }
 
@@ -69,6 +72,9 @@ export class Gutter {
       } else if (lane.id === "code") {
         for (let row = 0; row <= lane.depth; row++)
           name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
+      } else if (lane.id === "nmis") {
+        name(lane.top + 8, "NMIs");
+        detail(lane.top + 24, "arrived, pending, served");
       } else {
         const label = name(lane.top + 4, lane.wave.key, true);
         label.classList.toggle("vl-long", lane.wave.key.length > 20);

@@ -2,6 +2,7 @@
 
 import { isHigh, runs, style } from "./run.js";
 import { NS, s } from "./nodes.js";
+import { paintNmis } from "./instances.js";
 import { CALL, CELL, rowTop, STRIP, WAVE } from "./lanes.js";
 
 /** Draws the steps [from, to) of a run; x is in steps times `col` px. */
@@ -53,6 +54,7 @@ export class Painter {
       else if (lane.id === "calls") this.calls(lane);
       else if (lane.id === "world") this.world(lane);
       else if (lane.id === "code") this.code(lane);
+      else if (lane.id === "nmis") paintNmis(this, lane);
       else if (lane.wave.style === "bus" || lane.wave.style === "shadow") this.bus(lane);
       else this.wave(lane);
     }

@@ -1,6 +1,6 @@
 // A payload, read: columns, states and how values are written. Knows nothing of the page.
 
-const VERSION = 1;
+const VERSION = 2;
 const STYLES = new Set([
   "main",
   "nmi",
