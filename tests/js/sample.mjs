@@ -67,6 +67,7 @@ export function payload(more = {}) {
     handlers: [],
     waves: [],
     links: [],
+    instances: [],
     visible_until: null,
     ...more,
   };
