@@ -35,7 +35,9 @@ def test_show_takes_a_trace_a_payload_and_a_machine(what: Callable[[], TraceLike
     value = what()
     if isinstance(value, Host):
         value.do("run")
-    assert vnmi_lab.show(value).payload["steps"] > 0
+    shown = vnmi_lab.show(value)
+    assert isinstance(shown, Timeline)
+    assert shown.payload["steps"] > 0
 
 
 def test_show_runs_a_copy_of_a_machine() -> None:
@@ -82,9 +84,9 @@ def test_only_the_cursor_and_the_limit_can_be_set() -> None:
 @pytest.mark.parametrize("text", ["in-handler", "v1~plain~legacy~nmi@work~nmi@body~no.vnmi_cpuid"])
 def test_a_scenario_is_shown_by_name_or_text(text: str) -> None:
     shown = show(text)
-    assert shown.payload["title"] == text
-    assert shown.payload["steps"] > 20
-    assert show(find(text)).payload["steps"] == shown.payload["steps"]
+    assert shown.timeline.payload["steps"] > 20
+    alone = show(find(text), controls=False)
+    assert alone.payload["steps"] == shown.timeline.payload["steps"]
 
 
 def test_text_that_is_no_scenario_is_refused_in_one_line() -> None:

@@ -35,6 +35,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "Switches": ("vnmi_lab.rules", "Switches"),
     "Trace": ("vnmi_lab.trace", "Trace"),
     "doctor": ("vnmi_lab.doctor", None),
+    "load_ipython_extension": ("vnmi_lab.widgets", "load_ipython_extension"),
     "show": ("vnmi_lab.widgets", "show"),
 }
 

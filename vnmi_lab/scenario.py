@@ -71,6 +71,25 @@ def _options() -> dict[str, _Option]:
 
 OPTIONS: dict[str, _Option] = _options()
 """Every switch by its word; ``no.`` in front of one that is on by default turns it off."""
+OPTION_SENTENCES: dict[str, str] = {
+    "vnmi_cpuid": "The processor has virtual NMIs: CPUID Fn8000_000A, EDX bit 25.",
+    "vnmi": "kvm_amd is loaded with vnmi=1.",
+    "vgif": "kvm_amd is loaded with vgif=1; without virtual GIF KVM uses no virtual NMIs.",
+    "boolean_pending": "User space reads a pending NMI as yes or no, as up to Linux 6.3.",
+    "guest_mode": "The guest is an L2 under a hypervisor of its own.",
+    "exit_on_nmi": "That hypervisor, L1, intercepts NMIs.",
+    "nested_run_pending": "The first entry is L1's VMRUN.",
+    "sev_es_guest": "An SEV-ES guest, whose IRET cannot be intercepted.",
+    "faulting_iret_unmasks": "An IRET that faults unmasks physical NMIs.",
+    "vnmi_before_intr": "At one boundary a virtual NMI comes before a physical interrupt.",
+    "injected_nmi_exit_keeps_mask": "An exit while an injected NMI is delivered saves V_NMI_MASK as 1.",
+    "eventinj_ends_shadow": "Delivering EVENTINJ ends an interrupt shadow.",
+    "injected_soft_uses_nrip": "An injected software interrupt returns to nRIP.",
+    "caching": "The processor keeps VMCB fields whose clean bit is set.",
+    "irqchip": "Interrupt control is in the kernel, so HLT does not go to user space.",
+}
+"""What it means that a switch is on."""
+assert OPTION_SENTENCES.keys() == OPTIONS.keys(), "an option without a sentence, or the other way round"
 
 
 class ScenarioError(ValueError):
@@ -122,8 +141,7 @@ class Scenario:
         for place in self.absent:
             yield f"absent@{place:#x}" if isinstance(place, int) else f"absent@{place}"
         for word, option in OPTIONS.items():
-            value = getattr(getattr(self, option.part) if option.part else self, option.name)
-            if value != option.default:
+            if self.option(word) != option.default:
                 yield f"no.{word}" if option.default else word
         for rule in sorted(self.switches.off):
             yield f"off@{rule}"
@@ -147,6 +165,17 @@ class Scenario:
     def source(self) -> Source:
         """The guest as text."""
         return GUESTS[self.guest].source if isinstance(self.guest, str) else self.guest
+
+    def option(self, word: str) -> bool:
+        """Return whether a switch is on."""
+        part, name, _default = OPTIONS[word]
+        return bool(getattr(getattr(self, part) if part else self, name))
+
+    def switched(self, word: str, *, on: bool) -> Scenario:
+        """Return the same scenario with a switch on or off."""
+        part, name, _default = OPTIONS[word]
+        change: dict[str, Any] = {name: on}
+        return replace(self, **({part: replace(getattr(self, part), **change)} if part else change))
 
     def on(self, policy: str) -> Scenario:
         """Return the same scenario on another machine."""
@@ -258,7 +287,7 @@ def _switched(scenario: Scenario, item: str, seen: set[str]) -> Scenario:
     if word not in OPTIONS:
         known = [*OPTIONS, *(f"{name}@" for name in (*ARRIVALS, "absent", "off"))]
         raise ValueError(misspelt("a scenario", word, known, "item"))
-    part, name, default = OPTIONS[word]
+    default = OPTIONS[word].default
     if item.startswith("no.") != default:
         msg = f"{word} is {'on' if default else 'off'} already; write {'no.' if default else ''}{word}"
         raise ValueError(msg)
@@ -266,10 +295,7 @@ def _switched(scenario: Scenario, item: str, seen: set[str]) -> Scenario:
         msg = f"{word} is said twice"
         raise ValueError(msg)
     seen.add(word)
-    change: dict[str, Any] = {name: not default}
-    if part:
-        change = {part: replace(getattr(scenario, part), **change)}
-    return replace(scenario, **change)
+    return scenario.switched(word, on=not default)
 
 
 def _stimulus(item: str) -> Stimulus:

@@ -35,6 +35,7 @@ from vnmi_lab.hw.vmcb import FIELDS, IntCtl, IntState, reader
 from vnmi_lab.kvm import USER, Kvm
 from vnmi_lab.machine import BUDGET, BareMetal, Host
 from vnmi_lab.rules import RULES, Rule
+from vnmi_lab.scenario import LABEL
 from vnmi_lab.words import WORLD, words
 
 if TYPE_CHECKING:
@@ -138,6 +139,19 @@ class Trace:
         self._position = position
         return self._machine
 
+    def when(self, position: int) -> int | str:
+        """Return how a ``Stimulus`` says the moment before step ``position``.
+
+        That is the label of the instruction to come, if RIP is there for the first time, so that it means the same
+        under another policy; else the number of steps made, arrivals not counted.
+        """
+        machine = self.goto(position)
+        rip, made = _comes_to(machine)
+        names = [name for name, at in machine.guest.labels().items() if at == rip and LABEL.fullmatch(name)]
+        if names and all(_comes_to(self.goto(earlier))[0] != rip for earlier in range(position)):
+            return names[0]
+        return made
+
     def find(self, wanted: Callable[[Step], bool], start: int = 0, *, backward: bool = False) -> int | None:
         """Return the first step from ``start`` on (or back) that ``wanted`` accepts, or None; nothing moves."""
         steps = range(start, -1, -1) if backward else range(start, self._length)
@@ -169,6 +183,11 @@ def first_divergence(ours: Trace, other: Trace) -> tuple[Step, Step] | None:
         if visible(match) != visible(step):
             return step, match
     return None
+
+
+def _comes_to(machine: AnyMachine) -> tuple[int, int]:
+    """Return the guest's RIP, and how many steps a stimulus counts as made."""
+    return (machine.rip, machine.ticks) if isinstance(machine, Kvm) else (machine.cpu.rip, machine.cpu.steps)
 
 
 def _as_json(step: Step) -> dict[str, object]:

@@ -8,19 +8,26 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from vnmi_lab.checks import Prediction, Result
+from vnmi_lab.widgets.magic import register_magic
 from vnmi_lab.widgets.predict import Predict
-from vnmi_lab.widgets.timeline import show
+from vnmi_lab.widgets.show import show
 
 
 def register() -> bool:
-    """Let the running IPython show predictions and results so; False where there is none."""
+    """Let the running IPython show predictions and results so, and know ``%%guest``; False where there is none."""
     shell = get_ipython()
     if shell is None or shell.display_formatter is None:
         return False
+    register_magic(shell)
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(Prediction, ask)
     formatter.for_type(Result, tell)
     return True
+
+
+def load_ipython_extension(_shell: object) -> None:
+    """Do what ``%load_ext vnmi_lab`` asks for; importing the widgets did it already."""
+    register()
 
 
 def ask(prediction: Prediction) -> None:

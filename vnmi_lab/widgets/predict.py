@@ -16,7 +16,7 @@ from vnmi_lab.checks.text import box, prose
 from vnmi_lab.guest import CodeLine
 from vnmi_lab.rules import Rule
 from vnmi_lab.trace import Step, Trace
-from vnmi_lab.widgets.timeline import MimeBundle, show
+from vnmi_lab.widgets.timeline import MimeBundle, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.reveal: Reveal | None = None
         trace = prediction.trace()
         until = prediction.until(trace)
-        self.timeline = show(Beginning(trace, until + 1))
+        self.timeline = Timeline(Beginning(trace, until + 1))
         self.timeline.cursor = until
         self.whole = timeline.build(trace)
         self.choice = widgets.RadioButtons(

@@ -10,11 +10,8 @@ import traitlets
 
 from vnmi_lab import timeline
 from vnmi_lab.kvm import Kvm
-from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host
-from vnmi_lab.scenario import Scenario
 from vnmi_lab.timeline import TraceLike
-from vnmi_lab.trace import Trace
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
@@ -30,7 +27,8 @@ class Timeline(anywidget.AnyWidget):
     """Play, step and scrub through a finished run: a trace, or what ``timeline.build`` made of one.
 
     ``cursor`` is the step shown, both ways. Steps after ``visible_until`` are neither drawn nor reached; None lifts
-    that.
+    that. ``flags`` stand on the chart as (step, "given" or "you" or "machine", text). While ``placing`` says what is to
+    be placed, the reader points at a step, which is ``placed`` then.
     """
 
     _esm = timeline.script("timeline")
@@ -38,6 +36,9 @@ class Timeline(anywidget.AnyWidget):
     payload = traitlets.Dict(read_only=True).tag(sync=True)
     cursor = traitlets.Int(0, min=0).tag(sync=True)
     visible_until = traitlets.Int(None, allow_none=True, min=0).tag(sync=True)
+    flags = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Unicode(), traitlets.Unicode())).tag(sync=True)
+    placing = traitlets.Unicode("").tag(sync=True)
+    placed = traitlets.Int(None, allow_none=True, min=0).tag(sync=True)
 
     def __init__(
         self, run: TraceLike | Mapping[str, Any], *, cursor: int = 0, visible_until: int | None = None
@@ -68,22 +69,3 @@ def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, 
         "image/svg+xml": timeline.svg(payload, cursor),
         "text/html": timeline.html(payload, cursor),
     }
-
-
-def show(
-    what: TraceLike | BareMetal | Host | Kvm | Scenario | str | Mapping[str, Any],
-    *,
-    title: str = "",
-    cursor: int = 0,
-    visible_until: int | None = None,
-) -> Timeline:
-    """Show a run: a trace, a payload, a machine (a copy is run from its start), or a scenario, also by name or text.
-
-    ``ValueError`` in one line for text that is no scenario.
-    """
-    if isinstance(what, str):
-        title, what = title or what, find(what)
-    if isinstance(what, Scenario):
-        what = what.machine()
-    run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
-    return Timeline(run, cursor=cursor, visible_until=visible_until)

@@ -3,6 +3,7 @@
 import { clamp, Run } from "./run.js";
 import { button, h, icon, theme } from "./nodes.js";
 import { Chart } from "./chart.js";
+import { Flags } from "./flags.js";
 import { CodePanel, ProcessorPanel, StackPanel, StepPanel } from "./panels.js";
 import { WhyPanel } from "./why.js";
 
@@ -43,6 +44,8 @@ export class Player {
     root.replaceChildren(this.top(), h("div", "vl-body", {}, this.left, ...panels), this.sheet(), this.live);
     this.listen();
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.limit());
+    this.flags = new Flags(this);
+    this.views.push(this.flags);
     this.build();
     root.dataset.playing = "false";
     root.dataset.ready = "true";
@@ -160,6 +163,7 @@ export class Player {
     this.scrub.max = this.goto.max = limit;
     this.total.textContent = `of ${limit}`;
     this.chart.build(limit);
+    this.flags.build();
     this.seek(this.cursor, { jump: true, save: false });
   }
 

@@ -10,8 +10,10 @@ function render({ model, el }) {
   const open = () => {
     if (player) player.close();
     player = null;
+    const held = focused(root);
     try {
       player = new Player(model, root);
+      if (held) root.querySelector(held)?.focus({ preventScroll: true });
     } catch (error) {
       root.replaceChildren(h("p", "", { role: "alert" }, `The timeline cannot be drawn: ${error.message}`));
       console.error(error);
@@ -23,6 +25,14 @@ function render({ model, el }) {
     model.off("change:payload", open);
     if (player) player.close();
   };
+}
+
+/** A selector of what has the focus in `root`, so that it finds its place in what is drawn next; null if nothing has. */
+function focused(root) {
+  const node = document.activeElement;
+  if (!root.contains(node) || node === root) return null;
+  const label = node.getAttribute("aria-label");
+  return label && node.tagName !== "DIV" ? `${node.tagName}[aria-label="${CSS.escape(label)}"]` : ".vl-scroll";
 }
 
 export default { render };

@@ -1,0 +1,109 @@
+// Flags on the chart: what a learner said and what the machine did; and a mode in which a step is pointed at.
+
+import { clamp } from "./run.js";
+import { h } from "./nodes.js";
+
+const FLAG_ROW = 24; // px, one row of flags
+const FLAG_KINDS = new Set(["given", "you", "machine"]);
+
+/**
+ * The traits `flags` ([step, kind, text]), `placing` (what is to be placed, "" for nothing) and `placed` (the step).
+ * A click on the chart, Enter at the cursor, or the button places.
+ */
+export class Flags {
+  constructor(player) {
+    Object.assign(this, { player, model: player.model, chart: player.chart });
+    this.strip = h("div", "vl-flags");
+    this.poles = h("div", "vl-poles", { "aria-hidden": "true" });
+    this.chart.scroll.prepend(this.strip);
+    this.chart.canvas.append(this.poles);
+    this.here = h("button", "vl-button vl-here", { type: "button" });
+    this.hint = h("span", "", {}, "Click a step of the timeline; or move there with the arrow keys and press Enter.");
+    this.bar = h("div", "vl-place", { role: "group" }, this.here, this.hint);
+    player.left.prepend(this.bar);
+    const on = (target, name, action) => {
+      target.addEventListener(name, action);
+      player.undo.push(() => target.removeEventListener(name, action));
+    };
+    on(this.here, "click", () => this.place(player.cursor));
+    on(this.chart.canvas, "click", (event) => {
+      const left = this.chart.canvas.getBoundingClientRect().left;
+      if (this.placing()) this.place(Math.floor((event.clientX - left) / this.chart.col));
+    });
+    on(this.chart.scroll, "keydown", (event) => {
+      if (event.key !== "Enter" || !this.placing()) return;
+      event.preventDefault();
+      this.place(player.cursor);
+    });
+    for (const name of ["flags", "placing", "placed"]) {
+      const action = () => this.build();
+      this.model.on(`change:${name}`, action);
+      player.undo.push(() => this.model.off(`change:${name}`, action));
+    }
+  }
+
+  placing() {
+    return this.model.get("placing") || "";
+  }
+
+  place(step) {
+    const placed = clamp(step, 0, this.player.limit());
+    this.player.seek(placed);
+    this.model.set("placed", placed);
+    this.model.save_changes();
+    this.build();
+  }
+
+  /** All flags that may be seen, with the one that is being placed. */
+  all() {
+    const given = this.model.get("flags") || [];
+    const placed = this.model.get("placed");
+    const mine = this.placing() && Number.isInteger(placed) ? [[placed, "you", this.placing()]] : [];
+    return [...given, ...mine].filter(([step]) => step <= this.player.limit());
+  }
+
+  build() {
+    const what = this.placing();
+    this.bar.hidden = !what;
+    this.bar.setAttribute("aria-label", `Place: ${what}`);
+    this.chart.el.classList.toggle("vl-placing", Boolean(what));
+    const flags = this.all();
+    this.strip.style.width = this.chart.canvas.style.width;
+    this.strip.replaceChildren(...flags.map(flagNode));
+    this.poles.replaceChildren(...flags.map(([, kind]) => h("div", `vl-pole vl-flag-${kindOf(kind)}`)));
+    const rows = this.arrange(flags);
+    this.strip.style.height = this.chart.gutter.el.style.marginTop = `${rows * FLAG_ROW}px`;
+    this.show(this.player.cursor);
+  }
+
+  /** Put each flag in the first row that has room for it; return how many rows that takes. */
+  arrange(flags) {
+    const ends = [];
+    const width = parseFloat(this.strip.style.width) || 640;
+    flags.forEach(([step], i) => {
+      const [node, pole] = [this.strip.children[i], this.poles.children[i]];
+      const x = (step + 0.5) * this.chart.col;
+      const left = clamp(x, 0, Math.max(0, width - node.offsetWidth));
+      let row = ends.findIndex((end) => end + 6 <= left);
+      if (row < 0) row = ends.length;
+      ends[row] = left + node.offsetWidth;
+      node.style.left = `${left}px`;
+      node.style.top = `${row * FLAG_ROW + 2}px`;
+      pole.style.left = `${x}px`;
+    });
+    return ends.length;
+  }
+
+  show(step) {
+    this.here.textContent = `Place it at step ${step}`;
+  }
+}
+
+function kindOf(kind) {
+  return FLAG_KINDS.has(kind) ? kind : "given";
+}
+
+function flagNode([step, kind, text]) {
+  const said = { given: "", you: "you: ", machine: "the machine: " }[kindOf(kind)];
+  return h("div", `vl-pennant vl-flag-${kindOf(kind)}`, { "data-step": step, title: `step ${step}` }, `${said}${text}`);
+}

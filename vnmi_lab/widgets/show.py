@@ -1,0 +1,68 @@
+"""One call that shows whatever a learner has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+from vnmi_lab.guests import Source
+from vnmi_lab.kvm import Kvm
+from vnmi_lab.library import find
+from vnmi_lab.machine import BareMetal, Host
+from vnmi_lab.scenario import Scenario
+from vnmi_lab.timeline import TraceLike
+from vnmi_lab.trace import Trace
+from vnmi_lab.widgets.bench import Bench
+from vnmi_lab.widgets.bench import titled as named
+from vnmi_lab.widgets.timeline import Timeline, titled
+
+
+@overload
+def show(
+    what: Scenario | Source | str = ...,
+    *,
+    title: str = ...,
+    cursor: int = ...,
+    visible_until: int | None = ...,
+    controls: Literal[True] = ...,
+) -> Bench: ...
+@overload
+def show(
+    what: TraceLike | BareMetal | Host | Kvm | Scenario | Source | str | Mapping[str, Any],
+    *,
+    title: str = ...,
+    cursor: int = ...,
+    visible_until: int | None = ...,
+    controls: Literal[False],
+) -> Timeline: ...
+@overload
+def show(
+    what: TraceLike | BareMetal | Host | Kvm | Mapping[str, Any],
+    *,
+    title: str = ...,
+    cursor: int = ...,
+    visible_until: int | None = ...,
+) -> Timeline: ...
+def show(
+    what: TraceLike | BareMetal | Host | Kvm | Scenario | Source | str | Mapping[str, Any] = "one",
+    *,
+    title: str = "",
+    cursor: int = 0,
+    visible_until: int | None = None,
+    controls: bool = True,
+) -> Timeline | Bench:
+    """Show a scenario, also by its name or text, or a guest, on the bench; a trace, a payload or a machine in time.
+
+    A copy of a machine is run from its start. ``controls=False`` gives the timeline alone. ``ValueError`` in one line
+    for text that is no scenario.
+    """
+    if isinstance(what, str):
+        what = find(what)
+    if isinstance(what, Source):
+        what = Scenario(what)
+    if isinstance(what, Scenario):
+        if controls:
+            return Bench(what, title=title, cursor=cursor, visible_until=visible_until)
+        title, what = title or named(what), what.machine()
+    run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
+    return Timeline(run, cursor=cursor, visible_until=visible_until)
