@@ -78,7 +78,7 @@ class Step:
     @property
     def calls(self) -> tuple[tuple[int, str, str], ...]:
         """The KVM functions that ran in this step, in order: how deep, its name, its source file."""
-        return tuple((e.depth, e.function, e.file) for e in self.events if isinstance(e, KvmCalled))
+        return tuple([(e.depth, e.function, e.file) for e in self.events if type(e) is KvmCalled])
 
 
 class Trace:

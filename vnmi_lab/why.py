@@ -6,6 +6,7 @@ and may the processor take what is in V_NMI (APM 15.21.10)?
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.hv.svm import gif_set, is_vnmi_enabled, svm_nmi_allowed, svm_set_vnmi_pending
@@ -140,9 +141,14 @@ ENDS = {
 
 def may_take(cpu: Cpu, source: str = "vnmi") -> Blocked:
     """Say whether the processor may take a virtual ("vnmi") or physical ("nmi") NMI now, by the rules of delivery."""
+    return _may_take(source, tuple([bool(HOLDS[hold](cpu)) for hold, _rule in BY_NAME[source].holds]))
+
+
+@cache
+def _may_take(source: str, holds: tuple[bool, ...]) -> Blocked:
     found = tuple(
-        Condition(hold, bool(HOLDS[hold](cpu)), RULES[rule].sentence, ENDS[hold], RULES[rule].source)
-        for hold, rule in BY_NAME[source].holds
+        Condition(hold, held, RULES[rule].sentence, ENDS[hold], RULES[rule].source)
+        for held, (hold, rule) in zip(holds, BY_NAME[source].holds, strict=True)
     )
     decides = next((c for c in found if c.holds), None)
     return Blocked(found, decides, int(decides is None))

@@ -8,14 +8,19 @@ from vnmi_lab.timeline.columns import Column, put
 from vnmi_lab.why import Answer, asked
 
 if TYPE_CHECKING:
-    from vnmi_lab.trace import AnyMachine
+    from vnmi_lab.trace import AnyMachine, Step
+
+
+class Readable(Protocol):
+    """A run that can be read step by step."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Step: ...
 
 
 @runtime_checkable
-class Replayed(Protocol):
+class Replayed(Readable, Protocol):
     """A run with a machine behind it that can be put where it stood before any step."""
-
-    def __len__(self) -> int: ...
 
     def goto(self, position: int) -> AnyMachine:
         """Return the machine as it stood before a step."""
@@ -30,12 +35,19 @@ def blocked(run: object) -> dict[str, Any] | None:
     answers. ``ends`` has for each party a column: the step after which what decides no longer holds, None where the
     run does not say.
     """
+    return read(run)[1] if isinstance(run, Replayed) else None
+
+
+def read(run: Readable) -> tuple[list[Step], dict[str, Any] | None]:
+    """Give every step of a run and what ``blocked`` says of it, while its machine goes through the run once."""
     if not isinstance(run, Replayed):
-        return None
+        return [run[step] for step in range(len(run))], None
     writer = _Writer()
+    steps = []
     for step in range(len(run)):
+        steps.append(run[step])
         writer.add(step, asked(run.goto(step + 1)))
-    return writer.written()
+    return steps, writer.written()
 
 
 class _Writer:
@@ -50,11 +62,11 @@ class _Writer:
 
     def add(self, step: int, said: tuple[Answer, ...]) -> None:
         """Take the answers after a step."""
-        if said not in self._answer:
-            self._answer[said] = len(self.answers)
+        number = self._answer.setdefault(said, len(self.answers))
+        if number == len(self.answers):
             self.answers.append([self._party(answer) for answer in said])
-        put(self.at, step, self._answer[said])
-        self._steps.append(self._answer[said])
+        put(self.at, step, number)
+        self._steps.append(number)
 
     def _party(self, answer: Answer) -> dict[str, Any]:
         held = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vnmi_lab.timeline import lanes
-from vnmi_lab.timeline.blocked import blocked
-from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put
+from vnmi_lab.timeline.blocked import read
+from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
 from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
 from vnmi_lab.timeline.instances import as_data, instances
 
@@ -56,12 +56,12 @@ class TraceLike(Protocol):
 
 def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
     """Give the payload of a trace; steps after ``visible_until`` are not drawn until it is lifted."""
-    steps = [trace[index] for index in range(len(trace))]
+    steps, answers = read(trace)
     if not steps:
         raise ValueError("a timeline needs at least one step; this trace has none")
     words = Words()
     kinds = [step.kind for step in steps]
-    state = {key: column(step.state.get(key) for step in steps) for key in _keys(steps)}
+    state = table([step.state for step in steps])
     row, owner = lanes.rows(steps, {line.address: line.where for line in trace.code})
     changes = [[n, c.rule, c.field, plain(c.old), plain(c.new)] for n, step in enumerate(steps) for c in step.changes]
     payload = {
@@ -93,7 +93,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
         "links": lanes.Links().walk(state, kinds),
-        "blocked": blocked(trace),
+        "blocked": answers,
         "instances": as_data(instances(steps)),
     }
     return payload | {"visible_until": visible_until}
@@ -108,10 +108,6 @@ def shown(payload: Payload, until: int | None = None) -> int:
 def state_at(payload: Payload, step: int) -> dict[str, Any]:
     """Give the state after a step, as the player shows it."""
     return {key: at(flat, step) for key, flat in payload["state"].items()}
-
-
-def _keys(steps: Sequence[Step]) -> list[str]:
-    return list(dict.fromkeys(key for step in steps for key in step.state))
 
 
 def _folded(field: Field, flat: Column) -> bool:
@@ -129,7 +125,11 @@ def _stack(steps: Sequence[Step]) -> dict[str, Any]:
     height: Column = []
     words: dict[str, Column] = {}
     notes: dict[str, Column] = {}
+    last: object = None
     for index, step in enumerate(steps):
+        if step.stack == last:
+            continue
+        last = step.stack
         put(base, index, step.stack[0][0] if step.stack else 0)
         put(height, index, len(step.stack))
         for address, value, note in step.stack:

@@ -6,10 +6,12 @@ A column is a flat list ``[step, value, step, value, ...]``; a value holds from 
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import chain, compress, count
+from operator import itemgetter, ne
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 Column: TypeAlias = list[Any]
 
@@ -19,7 +21,7 @@ JSON_SAFE = 2**53 - 1
 
 def plain(value: object) -> int | str | None:
     """Give a value that JSON carries exactly: integers beyond 53 bits become ``"0x..."``."""
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str) or (type(value) is int and abs(value) <= JSON_SAFE):
         return value
     if isinstance(value, int):
         return int(value) if abs(value) <= JSON_SAFE else hex(value)
@@ -37,12 +39,22 @@ def number(value: object) -> int:
 
 def column(values: Iterable[object]) -> Column:
     """Write a sequence of values as the steps where it changes."""
+    seen = tuple(values)
     flat: Column = []
-    for step, value in enumerate(values):
-        now = plain(value)
-        if not flat or flat[-1] != now:
-            flat += [step, now]
+    for step in chain((0,) if seen else (), compress(count(1), map(ne, seen, seen[1:]))):
+        put(flat, step, seen[step])
     return flat
+
+
+def table(states: Sequence[Mapping[str, object]]) -> dict[str, Column]:
+    """Write states as a column for each key, in the order in which keys come up; a key that is missing is None."""
+    shapes = dict.fromkeys(map(tuple, states))
+    keys = tuple(dict.fromkeys(chain.from_iterable(shapes)))
+    if len(shapes) == 1 and len(keys) > 1:
+        rows = [*map(itemgetter(*keys), states)]
+    else:
+        rows = [tuple([state.get(key) for key in keys]) for state in states]
+    return {key: column(values) for key, values in zip(keys, zip(*rows, strict=True), strict=True)}
 
 
 def put(flat: Column, step: int, value: object) -> None:

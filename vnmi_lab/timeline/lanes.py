@@ -86,25 +86,25 @@ def calls(steps: Sequence[Step], rules: Mapping[str, Rule]) -> dict[str, list[An
     table: list[list[str]] = []
     paths: dict[tuple[tuple[int, int], ...], int] = {}
     found: list[list[int]] = []
-    for step, said in enumerate(steps):
-        for _, name, file in said.calls:
+    called = [(step, path) for step, path in enumerate(said.calls for said in steps) if path]
+    for step, said in called:
+        for _, name, file in said:
             if name not in functions:
                 functions[name] = len(table)
                 rule = rules.get(rule_of(name))
                 table.append([name, file, rule.sentence if rule else ""])
-        path = tuple((depth, functions[name]) for depth, name, _ in said.calls)
-        if path:
-            found.append([step, paths.setdefault(path, len(paths))])
+        path = tuple((depth, functions[name]) for depth, name, _ in said)
+        found.append([step, paths.setdefault(path, len(paths))])
     whole = [[list(call) for call in path] for path in paths]
-    return {"functions": table, "paths": whole, "at": found, "lane": _names(steps)}
+    return {"functions": table, "paths": whole, "at": found, "lane": _names(steps, [step for step, _ in called])}
 
 
-def _names(steps: Sequence[Step]) -> list[list[Any]]:
+def _names(steps: Sequence[Step], called: Sequence[int]) -> list[list[Any]]:
     """Give the functions that did something, each step's names below those of the step close before it."""
     names: list[list[Any]] = []
     last, row = -MOST_NAMES, 0
-    for step, said in enumerate(steps):
-        acted = [call.function for call in words.acted(said.events, said.changes)]
+    for step in called:
+        acted = [call.function for call in words.acted(steps[step].events, steps[step].changes)]
         if not acted:
             continue
         if len(acted) > MOST_NAMES:
@@ -224,8 +224,10 @@ class Links:
 
     def walk(self, state: Mapping[str, Column], kinds: Sequence[str]) -> list[list[Any]]:
         """Give the arrows as ``[from step, from lane, to step, to lane, sentence]``."""
-        for now in range(len(kinds)):
-            old, new = ({key: number(at(state.get(key, []), step)) for key in WATCHED} for step in (now - 1, now))
+        watched = {key: state.get(key, []) for key in WATCHED}
+        moves = {step for flat in watched.values() for step in flat[::2]}
+        for now in sorted(moves.union(step for step, kind in enumerate(kinds) if kind in ("deliver", "vmexit"))):
+            old, new = ({key: number(at(flat, step)) for key, flat in watched.items()} for step in (now - 1, now))
             self._kvm(now, kinds[now], old, new)
             if kinds[now] == "stimulus" and new["nmi_latch"] and not old["nmi_latch"]:
                 self.found.append(
