@@ -45,9 +45,9 @@ def test_it_says_what_decides_and_jumps_to_its_end_by_mouse_and_by_key(view: Ope
     expect(panel).to_contain_text("lets an NMI in.")
     expect(panel.locator("ul:visible")).to_have_count(0)
     shown.press("ArrowLeft")
-    shown.press("b")
+    shown.press("w")
     shown.at(IRETQ)
-    shown.press("b")  # nothing blocks now but that the guest runs, which ends with its next exit
+    shown.press("w")  # nothing blocks now but that the guest runs, which ends with its next exit
     shown.at(24)
 
 
@@ -68,7 +68,7 @@ def test_it_does_not_give_away_what_is_still_to_be_predicted(view: OpenView) -> 
     party = shown.root.locator('.vl-party[data-state="blocked"]')
     expect(party.get_by_role("button")).to_have_attribute("aria-disabled", "true")
     expect(party.get_by_role("button")).not_to_contain_text("15")
-    shown.press("b")
+    shown.press("w")
     shown.at(BODY)
 
 

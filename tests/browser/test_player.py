@@ -129,7 +129,7 @@ def test_every_button_moves_as_it_says(show: Open) -> None:
         ("Next event", 3),
         ("Last step", 18),
         ("Step back", 17),
-        ("Previous", 14),
+        ("Previous event", 14),
         ("First", 0),
     ]:
         shown.click(name)

@@ -15,7 +15,7 @@ STYLES = {
 }  # fmt: skip
 """Every style a lane may name, and the hue it is drawn in."""
 
-_BLOCK = re.compile(r"/\* palette: (\w+) \*/[^{]*\{([^}]*)\}")
+_BLOCK = re.compile(r"/\* palette: ([\w-]+) \*/[^{]*\{([^}]*)\}")
 _COLOUR = re.compile(r"--vl-([\w-]+):[^;]*(#[0-9a-f]{6})")
 
 

@@ -28,7 +28,9 @@ class Timeline(anywidget.AnyWidget):
 
     ``cursor`` is the step shown, both ways. Steps after ``visible_until`` are neither drawn nor reached; None lifts
     that. ``flags`` stand on the chart as (step, "given" or "you" or "machine", text). While ``placing`` says what is to
-    be placed, the reader points at a step, which is ``placed`` then.
+    be placed, the reader points at a step, which is ``placed`` then. Timelines of one page with the same ``link`` move
+    together, without the kernel: step by step where the runs are equally long, else so many steps after the same
+    stimulus.
     """
 
     _esm = timeline.script("timeline")
@@ -39,13 +41,19 @@ class Timeline(anywidget.AnyWidget):
     flags = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Unicode(), traitlets.Unicode())).tag(sync=True)
     placing = traitlets.Unicode("").tag(sync=True)
     placed = traitlets.Int(None, allow_none=True, min=0).tag(sync=True)
+    link = traitlets.Unicode("").tag(sync=True)
 
     def __init__(
-        self, run: TraceLike | Mapping[str, Any], *, cursor: int = 0, visible_until: int | None = None
+        self,
+        run: TraceLike | Mapping[str, Any],
+        *,
+        cursor: int = 0,
+        visible_until: int | None = None,
+        link: str = "",
     ) -> None:
         payload = dict(run) if isinstance(run, Mapping) else timeline.build(run)
         until = payload["visible_until"] if visible_until is None else visible_until
-        super().__init__(cursor=cursor, visible_until=until)
+        super().__init__(cursor=cursor, visible_until=until, link=link)
         self.set_trait("payload", {**payload, "visible_until": None})
 
     @property

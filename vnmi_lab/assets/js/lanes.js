@@ -11,13 +11,11 @@ export const WAVE = 34; // px, one digital wave
 export const CALL = 13; // px, the name of a KVM function
 
 /** The lanes of a run, top to bottom, each with its place: {id, top, height, ...}. */
-export function layout(run, all, limit) {
+export function layout(run, view, limit) {
   const depth = run.depth(limit);
   const lanes = [];
-  let top = RULER;
   const add = (id, height, more = {}) => {
-    lanes.push({ id, top, height, ...more });
-    top += height;
+    if (view.draws(id, Boolean(more.wave?.quiet))) lanes.push({ id, height, ...more });
   };
   if (run.p.marks.length) add("outside", 40);
   const names = run.p.calls.lane;
@@ -25,10 +23,22 @@ export function layout(run, all, limit) {
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
   add("world", bare ? 36 : 84, { bare });
   add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
-  for (const wave of run.p.waves) if (all || !wave.quiet) add(wave.key, WAVE, { wave });
+  for (const wave of run.p.waves) add(wave.key, WAVE, { wave });
   const nmis = nmiHeight(run, limit);
   if (nmis) add("nmis", nmis, { limit });
+  lanes.sort((a, b) => view.pinned.has(b.id) - view.pinned.has(a.id)); // pinned ones on top, else in their order
+  let top = RULER;
+  for (const lane of lanes) {
+    lane.top = top;
+    top += lane.height;
+  }
   return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
+}
+
+/** Every lane a run has, as [id, quiet]; quiet ones are drawn only when asked for. */
+export function laneIds(run) {
+  const every = { draws: () => true, pinned: new Set() };
+  return layout(run, every, run.length - 1).lanes.map(({ id, wave }) => [id, Boolean(wave?.quiet)]);
 }
 
 /** Top of a row of the code lane; row 0 is main, deeper handlers stand above it. */

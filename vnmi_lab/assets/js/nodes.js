@@ -16,8 +16,18 @@ const ICONS = {
   lanes: "M2.5 4h11M2.5 8h11M2.5 12h11",
   help: "M6 6a2 2 0 1 1 2.8 1.9C8.2 8.200 8 8.600 8 9.300M8 12h.01",
   point: "M3 2.500 10 6 3 9.500z",
+  exitBack: "M3 13V3M3 3 1 5.500M3 3l2 2.500M13 4 8 8l5 4z",
+  exit: "M13 13V3M13 3l-2 2.500M13 3l2 2.500M3 4l5 4-5 4z",
+  until: "M2.5 8h7M7 5l3 3-3 3M13 3v10",
+  loop: "M4 5.500h7.500a2 2 0 0 1 2 2v.5M12 10.500H4.500a2 2 0 0 1-2-2V8M6 3 3.500 5.500 6 8M10 8l2.500 2.500L10 13",
+  micro: "M2.500 4v8M13.500 4v8M6 6v4M10 6v4M2.500 8h11",
+  focus: "M2.500 3v10M13.500 3v10M5 8h6M7 5.500 4.500 8 7 10.500M9 5.500 11.500 8 9 10.500",
+  left: "M10 3.500 5.500 8l4.500 4.500",
+  right: "M6 3.500 10.500 8 6 12.500",
+  pin: "M5.500 2.500h5M6.500 2.500v4L4.500 9h7l-2-2.500v-4M8 9v4.500",
+  choose: "M2.500 4h3M8 4h5.500M2.500 8h8M12.500 8h1M2.500 12h2M7 12h6.500",
 };
-const OPEN = new Set(["prev", "next", "out", "in", "fit", "lanes", "help"]); // icons drawn as lines
+const FILLED = new Set(["first", "back", "play", "pause", "step", "last", "point"]); // the others are drawn as lines
 
 /** An HTML element with a class, attributes and children; strings become text nodes. */
 export function h(tag, classes, attributes = {}, ...children) {
@@ -45,7 +55,7 @@ export function icon(name, size = 16) {
     ["focusable", "false"],
   ])
     svg.setAttribute(key, value);
-  s(svg, "path", { d: ICONS[name], ...(OPEN.has(name) ? { fill: "none" } : {}) });
+  s(svg, "path", { d: ICONS[name], ...(FILLED.has(name) ? {} : { fill: "none" }) });
   return svg;
 }
 
@@ -55,11 +65,42 @@ export function button(name, label, action, classes = "") {
   return node;
 }
 
-/** Light or dark: JupyterLab says, then VS Code, then the system. */
+/** A button that says its name in words beside its icon; `label` is its full name, with its key. */
+export function named(name, text, label, action) {
+  const node = button(name, label, action, "vl-named");
+  node.append(h("span", "", {}, text));
+  return node;
+}
+
+/** Whether text goes into a node, so that letters belong to it. */
+export function takesText(node) {
+  return node.matches("input:not([type=range], [type=checkbox], [type=radio]), select, textarea");
+}
+
+/** "light" or "dark", with "-contrast" when much of it is asked for: JupyterLab says, then VS Code, then the system. */
 export function theme() {
-  const body = document.body;
-  const said = body.dataset.jpThemeLight ?? body.getAttribute("data-jp-theme-light");
-  if (said) return said === "false" ? "dark" : "light";
-  if (body.dataset.vscodeThemeKind) return /dark|high-contrast$/.test(body.dataset.vscodeThemeKind) ? "dark" : "light";
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const { jpThemeLight, jpThemeName = "", vscodeThemeKind = "" } = document.body.dataset;
+  const asked = (query) => matchMedia(query).matches;
+  const dark = jpThemeLight
+    ? jpThemeLight === "false"
+    : vscodeThemeKind
+      ? /dark|high-contrast$/.test(vscodeThemeKind)
+      : asked("(prefers-color-scheme: dark)");
+  const high = /high[- ]contrast/i.test(`${jpThemeName} ${vscodeThemeKind}`) || asked("(prefers-contrast: more)");
+  return `${dark ? "dark" : "light"}${high ? "-contrast" : ""}`;
+}
+
+/** Call `paint(theme)` now and whenever the page or the system changes its theme; gives a function that ends it. */
+export function watchTheme(paint) {
+  const again = () => paint(theme());
+  const queries = ["(prefers-color-scheme: dark)", "(prefers-contrast: more)"].map((query) => matchMedia(query));
+  const body = new MutationObserver(again);
+  const attributeFilter = ["data-jp-theme-light", "data-jp-theme-name", "data-vscode-theme-kind"];
+  body.observe(document.body, { attributes: true, attributeFilter });
+  for (const query of queries) query.addEventListener("change", again);
+  again();
+  return () => {
+    body.disconnect();
+    for (const query of queries) query.removeEventListener("change", again);
+  };
 }

@@ -21,13 +21,16 @@ export class StepPanel {
     this.sentence = h("p", "vl-sentence");
     this.list = h("ul", "vl-changes");
     this.calls = h("ol", "vl-calls", { "aria-label": "KVM functions" });
-    this.el.append(h("div", "vl-caption", {}, this.name), this.sentence, this.calls, this.list);
+    this.subs = h("ol", "vl-subs", { "aria-label": "Sub-steps" });
+    this.choose = () => {}; // what the player does when a sub-step is pressed
+    this.el.append(h("div", "vl-caption", {}, this.name), this.subs, this.sentence, this.calls, this.list);
   }
   show(step) {
     const { run } = this;
     this.heading.textContent = `Step ${step}`;
     this.name.textContent = run.text(step);
-    this.sentence.textContent = run.sentence(step);
+    this.sentence.textContent = run.saying(step)[1];
+    this.inside(run.inner ? run.subs(step) : []);
     const calls = run.calls(step).map(([depth, name, file, does]) =>
       h(
         "li",
@@ -40,7 +43,7 @@ export class StepPanel {
     this.calls.replaceChildren(...calls);
     this.calls.hidden = !calls.length;
     const byRule = new Map();
-    for (const change of run.changes.get(step) || []) {
+    for (const change of run.news(step)) {
       if (!byRule.has(change[1])) byRule.set(change[1], []);
       byRule.get(change[1]).push(change);
     }
@@ -48,6 +51,20 @@ export class StepPanel {
     const order = [...byRule].sort((a, b) => news(b) - news(a));
     this.list.replaceChildren(...order.map(([rule, changes]) => this.entry(rule, changes)));
     if (!byRule.size) this.list.append(h("li", "vl-change vl-none", {}, "No field changed."));
+  }
+  /** The sub-steps of a step that is looked into, the one that is shown marked. */
+  inside(subs) {
+    this.subs.hidden = !subs.length;
+    const items = subs.map(([label], sub) => {
+      const node = h("button", "vl-substep", { type: "button" }, `${sub + 1}. ${label}`);
+      if (sub === this.run.inner.sub) node.setAttribute("aria-current", "step");
+      node.addEventListener("click", () => {
+        this.choose(sub);
+        this.subs.children[sub].firstChild.focus();
+      });
+      return h("li", "", {}, node);
+    });
+    this.subs.replaceChildren(...items);
   }
   entry(rule, changes) {
     const deltas = changes.map(([, , key, old, now]) =>
@@ -75,11 +92,53 @@ export class StepPanel {
   }
 }
 
+const STRIPPED = "int_ctl"; // the field whose bits are drawn
+const BITS = 32;
+
+/** The low 32 bits of int_ctl, the highest first; the bits that are fields of their own say their number. */
+class BitStrip {
+  constructor(run) {
+    this.run = run;
+    this.named = new Map();
+    for (const [key, group, , note] of run.p.fields) {
+      const bit = group === "VMCB" && /^bit (\d+), (\w+)/.exec(note);
+      if (bit) this.named.set(+bit[1], [key, bit[2]]);
+    }
+    this.cells = Array.from({ length: BITS }, (_, n) => this.cell(BITS - 1 - n));
+    this.el = h("div", "vl-bits", { role: "img" }, ...this.cells);
+  }
+  cell(bit) {
+    const name = this.named.get(bit)?.[1];
+    const title = name ? `bit ${bit}, ${name}` : `bit ${bit}`;
+    const number = h("span", "vl-bit-number", {}, name || bit % 16 === 15 || bit % 16 === 0 ? String(bit) : "");
+    return h("span", `vl-bit${name ? " vl-bit-named" : ""}`, { "data-bit": bit, title }, number, h("b"));
+  }
+  show(step) {
+    if (!this.named.size || !this.run.p.state[STRIPPED]) return;
+    const value = integer(this.run.state(STRIPPED, step));
+    const before = integer(this.run.before(STRIPPED, step) ?? this.run.state(STRIPPED, step));
+    const bit = (of, n) => Number((of >> BigInt(n)) & 1n);
+    for (const cell of this.cells) {
+      const n = +cell.dataset.bit;
+      cell.lastChild.textContent = cell.dataset.value = bit(value, n);
+      cell.dataset.changed = String(bit(value, n) !== bit(before, n));
+    }
+    const said = [...this.named].sort(([a], [b]) => b - a).map(([n, [, name]]) => `bit ${n}, ${name}: ${bit(value, n)}`);
+    this.el.setAttribute("aria-label", `Bits of ${STRIPPED}, ${written("vmcb", Number(value))}. ${said.join("; ")}`);
+  }
+}
+
+/** A value of the state as an integer; none counts as 0. */
+function integer(value) {
+  return /^(\d+|0x[0-9a-f]+)$/.test(String(value)) ? BigInt(value) : 0n;
+}
+
 /** Every field of the state; those that changed in this step say what they were. */
 export class ProcessorPanel {
   constructor(run) {
     this.run = run;
     this.el = panel("processor", `${run.kvm ? "KVM and processor" : "Processor"}, after this step`);
+    this.strip = new BitStrip(run);
     this.rows = [];
     const more = h("details", "vl-more", {}, h("summary", "", {}, "Other registers, and what stays 0 in this run"));
     const rest = more.appendChild(h("dl", "vl-fields"));
@@ -88,6 +147,7 @@ export class ProcessorPanel {
       const [, group, , , folded] = field;
       if (!folded && !groups.has(group)) groups.set(group, h("dl", "vl-fields"));
       (folded ? rest : groups.get(group)).append(this.row(field));
+      if (field[0] === STRIPPED && !folded && this.strip.named.size) groups.get(group).append(this.strip.el);
     }
     const parts = h("div", "vl-parts");
     for (const name of GROUPS)
@@ -113,6 +173,7 @@ export class ProcessorPanel {
       row.dataset.changed = String(before !== undefined);
       said.textContent = said.title = text;
     }
+    this.strip.show(step);
   }
   flags(value) {
     if (typeof value !== "number") return "";
@@ -185,11 +246,12 @@ export class CodePanel {
 export class StackPanel {
   constructor(run) {
     this.run = run;
-    this.el = panel("stack", "Stack, from RSP up");
+    this.el = panel("stack", "Stack, 8-byte words from RSP up");
     this.list = this.el.appendChild(h("div", "vl-list"));
   }
-  show(step) {
+  show(now) {
     const { stack } = this.run.p;
+    const step = this.run.stacked(now);
     const base = at(stack.base, step),
       height = at(stack.height, step) || 0;
     const words = [];

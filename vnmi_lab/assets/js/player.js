@@ -1,51 +1,49 @@
 // The player: chart, panels and controls, and the one cursor they share.
 
 import { clamp, Run } from "./run.js";
-import { button, h, icon, theme } from "./nodes.js";
+import { button, h, takesText, watchTheme } from "./nodes.js";
+import { Bar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Flags } from "./flags.js";
+import { keyAction, keySheet } from "./keys.js";
+import { LaneMenu } from "./lanemenu.js";
+import { laneIds } from "./lanes.js";
+import { Link } from "./link.js";
+import { loopOver } from "./marks.js";
 import { CodePanel, ProcessorPanel, StackPanel, StepPanel } from "./panels.js";
+import { Tools } from "./tools.js";
+import { runUntil, stopsAt } from "./until.js";
 import { WhyPanel } from "./why.js";
 
 const REST = 200; // ms without a move before the kernel is told
-const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
-const KEYS = [
-  ["Space", "play or pause"],
-  ["← →", "one step back, one step on"],
-  ["Shift + ← →", "ten steps"],
-  [", .", "previous, next event"],
-  ["Home End", "first, last step"],
-  ["+ −", "zoom in, zoom out"],
-  ["0", "fit to the width"],
-  ["B", "to where what blocks an NMI ends"],
-  ["A", "all lanes, or those that move"],
-  ["?", "this sheet"],
-];
 
 export class Player {
   constructor(model, root) {
     Object.assign(this, { model, root, run: new Run(model.get("payload")), playing: false, speed: 2 });
+    Object.assign(this, { cursor: 0, sub: null, micro: false, looping: false, marks: { a: null, b: null } });
     this.undo = [];
     root.classList.add("vnmi-player");
     root.classList.toggle("vl-kvm", this.run.kvm);
     root.setAttribute("role", "region");
     root.setAttribute("aria-label", `Timeline: ${this.run.p.title}`);
-    const seek = (step) => {
-      this.pause();
-      this.seek(step);
-    };
-    this.chart = new Chart(this.run, seek);
-    this.why = new WhyPanel(this.run, seek, () => this.limit());
-    const panelViews = [StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run));
-    this.views = [this.chart, this.why, ...panelViews];
-    const panels = this.views.slice(1).map((view) => view.el);
+    const travel = (step) => this.travel(step);
+    this.chart = new Chart(this.run, travel);
+    this.bar = new Bar(this);
+    this.tools = new Tools(this);
+    this.why = new WhyPanel(this.run, travel, () => this.limit());
+    const panels = [this.why, ...[StepPanel, CodePanel, ProcessorPanel, StackPanel].map((View) => new View(this.run))];
+    panels[1].choose = (sub) => this.seek(this.cursor, { sub });
+    this.views = [this.chart, ...panels, this.bar, this.tools];
     this.live = h("div", "vl-hidden", { "aria-live": "polite", role: "status" });
-    this.left = h("div", "vl-left", {}, this.chart.el, this.controls());
-    root.replaceChildren(this.top(), h("div", "vl-body", {}, this.left, ...panels), this.sheet(), this.live);
+    this.keys = keySheet();
+    this.left = h("div", "vl-left", {}, this.chart.el, this.bar.el, this.tools.el);
+    const body = h("div", "vl-body", {}, this.left, ...panels.map((view) => view.el));
+    root.replaceChildren(this.top(), body, this.keys, this.live);
     this.listen();
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.limit());
     this.flags = new Flags(this);
     this.views.push(this.flags);
+    this.chart.built = () => this.flags.build();
     this.build();
     root.dataset.playing = "false";
     root.dataset.ready = "true";
@@ -61,10 +59,11 @@ export class Player {
 
   top() {
     const zoom = (factor) => () => this.zoom(factor);
-    this.lanes = button("lanes", "All lanes (A)", () => this.toggleLanes());
+    this.lanes = button("lanes", "All lanes (L)", () => this.toggleLanes());
     this.lanes.append("All lanes");
     this.lanes.setAttribute("aria-pressed", "false");
     this.lanes.hidden = !this.run.p.waves.some((wave) => wave.quiet);
+    this.laneMenu = new LaneMenu(this.chart.lanes, laneIds(this.run), () => this.build());
     this.help = button("help", "Keys (?)", () => this.toggleKeys());
     this.help.setAttribute("aria-expanded", "false");
     const view = h(
@@ -72,6 +71,7 @@ export class Player {
       "vl-group",
       { role: "group", "aria-label": "View" },
       this.lanes,
+      this.laneMenu.el,
       button("out", "Zoom out (-)", zoom(1 / 1.4)),
       button("fit", "Fit to the width (0)", zoom(0)),
       button("in", "Zoom in (+)", zoom(1.4)),
@@ -80,91 +80,12 @@ export class Player {
     return h("div", "vl-top", {}, h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.run.p.title), view);
   }
 
-  controls() {
-    const go = (target) => () => {
-      this.pause();
-      this.seek(target());
-    };
-    this.first = button(
-      "first",
-      "First step (Home)",
-      go(() => 0),
-    );
-    this.back = button(
-      "back",
-      "Step back (left arrow)",
-      go(() => this.cursor - 1),
-    );
-    this.play = button("play", "Play (space)", () => this.toggle(), "vl-play");
-    this.step = button(
-      "step",
-      "Step (right arrow)",
-      go(() => this.cursor + 1),
-    );
-    this.last = button(
-      "last",
-      "Last step (End)",
-      go(() => this.limit()),
-    );
-    this.prev = button(
-      "prev",
-      "Previous event (comma)",
-      go(() => this.event(-1)),
-    );
-    this.next = button(
-      "next",
-      "Next event (full stop)",
-      go(() => this.event(1)),
-    );
-    this.scrub = h("input", "vl-scrub", { type: "range", min: "0", step: "1", "aria-label": "Step" });
-    this.scrub.addEventListener(
-      "input",
-      go(() => +this.scrub.value),
-    );
-    this.goto = h("input", "", { type: "number", min: "0", "aria-label": "Go to step" });
-    this.goto.addEventListener(
-      "change",
-      go(() => (this.goto.value === "" ? this.cursor : Math.trunc(+this.goto.value))),
-    );
-    this.total = h("span");
-    this.pace = h("select", "", { "aria-label": "Speed in steps per second" });
-    for (const speed of SPEEDS)
-      this.pace.append(
-        h("option", "", { value: speed, ...(speed === this.speed ? { selected: "" } : {}) }, String(speed)),
-      );
-    this.pace.addEventListener("change", () => this.setSpeed(+this.pace.value));
-    const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
-    return h(
-      "div",
-      "vl-bar",
-      { role: "group", "aria-label": "Controls" },
-      group("Steps", this.first, this.back, this.play, this.step, this.last),
-      group("Events", this.prev, this.next),
-      this.scrub,
-      h("label", "vl-label", {}, "step", this.goto, this.total),
-      h("label", "vl-label", {}, this.pace, "steps/s"),
-    );
-  }
-
-  sheet() {
-    const rows = KEYS.flatMap(([keys, what]) => [h("dt", "", {}, keys), h("dd", "", {}, what)]);
-    this.keys = h(
-      "div",
-      "vl-keys",
-      { role: "group", "aria-label": "Keys", hidden: "" },
-      h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"),
-      h("dl", "vl-sheet", {}, ...rows),
-    );
-    return this.keys;
-  }
-
   build() {
     const limit = this.limit();
-    this.scrub.max = this.goto.max = limit;
-    this.total.textContent = `of ${limit}`;
+    this.bar.build(limit);
     this.chart.build(limit);
-    this.flags.build();
-    this.seek(this.cursor, { jump: true, save: false });
+    this.laneMenu.show();
+    this.seek(this.cursor, { jump: true, save: false, sub: this.sub });
   }
 
   listen() {
@@ -178,6 +99,7 @@ export class Player {
       this.undo.push(() => model.off(name, action));
     };
     on(root, "keydown", (event) => this.key(event));
+    on(document, "pointerdown", ({ target }) => [this.tools.until, this.laneMenu].forEach((menu) => menu.leave(target)));
     watch("change:cursor", () => {
       if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
     });
@@ -185,15 +107,16 @@ export class Player {
       this.pause();
       this.build();
     });
-    const paint = () => {
-      root.dataset.theme = theme();
-    };
-    const body = new MutationObserver(paint);
-    body.observe(document.body, {
-      attributes: true,
-      attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"],
+    this.link = new Link(model.get("link") || "", this.run, (step) => {
+      this.pause();
+      this.seek(step, { linked: true });
     });
-    on(matchMedia("(prefers-color-scheme: dark)"), "change", paint);
+    watch("change:link", () => {
+      this.link.name = model.get("link") || "";
+    });
+    on(matchMedia("print"), "change", ({ matches }) => this.print(matches));
+    on(window, "beforeprint", () => this.print(true));
+    on(window, "afterprint", () => this.print(false));
     let width = 0;
     const size = new ResizeObserver(() => {
       const seen = this.chart.scroll.clientWidth;
@@ -204,29 +127,55 @@ export class Player {
     });
     size.observe(this.chart.scroll);
     this.undo.push(
-      () => body.disconnect(),
       () => size.disconnect(),
+      () => this.link.close(),
+      watchTheme((name) => {
+        root.dataset.theme = name;
+      }),
     );
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
-    paint();
   }
 
   // moving
 
-  seek(step, { jump = false, save = true } = {}) {
-    const limit = this.limit();
-    this.cursor = clamp(Number.isFinite(step) ? step : this.cursor, 0, limit);
+  /** Show a step, or with `sub` what it looks like inside; tell the other timelines of this name. */
+  seek(step, { jump = false, save = true, sub = null, linked = false } = {}) {
+    this.cursor = clamp(Number.isFinite(step) ? step : this.cursor, 0, this.limit());
+    const subs = this.micro ? this.run.subs(this.cursor).length : 0;
+    this.sub = subs ? clamp(sub ?? subs - 1, 0, subs - 1) : null;
+    this.run.look(this.cursor, this.sub);
     this.root.classList.toggle("vl-jump", jump || this.still.matches);
     for (const view of this.views) view.show(this.cursor);
-    this.scrub.value = this.cursor;
-    this.scrub.setAttribute("aria-valuetext", `${this.cursor} of ${limit}: ${this.run.text(this.cursor)}`);
-    if (document.activeElement !== this.goto || !this.playing) this.goto.value = this.cursor;
     this.root.dataset.cursor = this.cursor;
-    const [start, end] = [this.cursor === 0, this.cursor === limit];
-    for (const node of [this.first, this.back, this.prev]) node.setAttribute("aria-disabled", String(start));
-    for (const node of [this.step, this.last, this.next]) node.setAttribute("aria-disabled", String(end));
+    this.root.dataset.sub = this.sub ?? "";
     this.say();
     if (save && !this.playing) this.save();
+    if (save && !linked) this.link.tell(this.cursor);
+  }
+
+  /** Go to a step because somebody asked for it: play stops. */
+  travel(step) {
+    this.pause();
+    this.seek(step);
+  }
+
+  /** Whether the step is shown whole, not one of its sub-steps before the last. */
+  whole() {
+    return this.sub === null || this.sub === this.run.subs(this.cursor).length - 1;
+  }
+
+  /** Some steps on or back; where steps are looked into, one is one sub-step. */
+  walk(count) {
+    this.pause();
+    if (Math.abs(count) > 1) this.seek(this.cursor + count);
+    else this.advance(count);
+  }
+
+  advance(way, options = {}) {
+    const inside = this.sub === null ? -1 : this.sub + way;
+    if (inside >= 0 && inside < this.run.subs(this.cursor).length) this.seek(this.cursor, { ...options, sub: inside });
+    else if (this.cursor + way >= 0 && this.cursor + way <= this.limit())
+      this.seek(this.cursor + way, { ...options, sub: way > 0 ? 0 : null });
   }
 
   /** The previous or next event that may be shown; the first or last step when there is none. */
@@ -236,16 +185,25 @@ export class Player {
     return found === undefined ? (way > 0 ? this.limit() : 0) : Math.min(found, this.limit());
   }
 
+  toExit(way) {
+    const step = runUntil(stopsAt(this.run, "exit"), this.cursor, way, this.limit());
+    if (step >= 0) this.travel(step);
+    else this.tell(`No #VMEXIT ${way > 0 ? "after" : "before"} step ${this.cursor}.`);
+  }
+
+  // playing
+
   toggle() {
     if (this.playing) this.pause();
     else this.start();
   }
 
   start() {
-    if (this.cursor >= this.limit()) this.seek(0, { jump: true, save: false });
-    if (this.limit() === 0) return;
+    const [low, high] = this.span();
+    if (this.cursor >= high || (this.looping && this.cursor < low)) this.seek(low, { jump: true, save: false });
+    if (low === high) return;
     this.playing = true;
-    this.face("pause", "Pause (space)");
+    this.face();
     let before = null,
       owed = 0;
     const tick = (time) => {
@@ -253,26 +211,38 @@ export class Player {
       before = time;
       const whole = Math.floor(owed);
       owed -= whole;
-      if (whole) this.seek(this.cursor + whole, { jump: this.speed > 20 });
-      if (this.cursor >= this.limit()) this.pause();
-      else if (this.playing) this.frame = requestAnimationFrame(tick);
+      if (whole) this.tick(whole);
+      if (this.playing) this.frame = requestAnimationFrame(tick);
     };
     this.frame = requestAnimationFrame(tick);
+  }
+
+  tick(count) {
+    const [low, high] = this.span();
+    const options = { jump: this.speed > 20 };
+    const over = this.cursor >= high && this.whole();
+    if (over && this.looping) this.seek(low, { jump: true, sub: 0 });
+    else if (this.micro) for (let n = 0; n < count; n++) this.advance(1, options);
+    else this.seek(Math.min(this.cursor + count, high), options);
+    if (!this.looping && this.cursor >= high && this.whole()) this.pause();
+  }
+
+  /** The first and last step that play goes over. */
+  span() {
+    return this.looping ? loopOver(this.marks, this.limit()) : [0, this.limit()];
   }
 
   pause() {
     if (!this.playing) return;
     this.playing = false;
     cancelAnimationFrame(this.frame);
-    this.face("play", "Play (space)");
+    this.face();
     this.say(true);
     this.save();
   }
 
-  face(name, label) {
-    this.play.replaceChildren(icon(name));
-    this.play.setAttribute("aria-label", label);
-    this.play.title = label;
+  face() {
+    this.bar.face(this.playing);
     this.root.dataset.playing = String(this.playing);
   }
 
@@ -281,12 +251,55 @@ export class Player {
     this.root.style.setProperty("--vl-motion", `${Math.min(140, 500 / speed)}ms`);
   }
 
+  toggleLoop() {
+    this.looping = !this.looping;
+    this.tools.loop.setAttribute("aria-pressed", String(this.looping));
+  }
+
+  toggleMicro() {
+    if (!this.run.micro.size) return this.tell("This run has no sub-steps.");
+    this.micro = !this.micro;
+    this.tools.micro.setAttribute("aria-pressed", String(this.micro));
+    return this.seek(this.cursor);
+  }
+
+  // markers
+
+  /** Set a marker at the cursor; where it stands already, take it away. */
+  setMark(which) {
+    this.marks[which] = this.marks[which] === this.cursor ? null : this.cursor;
+    this.chart.mark(this.marks);
+    this.tools.marks();
+    const [name, here] = [which.toUpperCase(), this.marks[which]];
+    this.tell(here === null ? `Marker ${name} is gone.` : `Marker ${name} is at step ${here}.`);
+  }
+
+  toMark(which) {
+    if (this.marks[which] === null) this.tell(`Marker ${which.toUpperCase()} is not set.`);
+    else this.travel(this.marks[which]);
+  }
+
+  focusMarks() {
+    const { a, b } = this.marks;
+    if (a === null || b === null) this.tell("Set markers A and B first.");
+    else this.chart.focus(Math.min(a, b), Math.max(a, b));
+  }
+
+  // saying
+
   /** Tell the reader of the page; in play at most every two seconds. */
   say(now = false) {
     const time = performance.now();
     if (this.playing && !now && time - (this.said || -Infinity) < 2000) return;
     this.said = time;
-    this.live.textContent = `Step ${this.cursor}: ${this.run.sentence(this.cursor)}`;
+    const place = this.sub === null ? "" : `, sub-step ${this.sub + 1} of ${this.run.subs(this.cursor).length}`;
+    this.live.textContent = `Step ${this.cursor}${place}: ${this.run.saying(this.cursor)[1]}`;
+  }
+
+  /** Say what came of a command, until the cursor moves on. */
+  tell(sentence) {
+    this.tools.tell(sentence);
+    this.live.textContent = sentence;
   }
 
   /** Tell the kernel where we are, once we have rested there. A dead kernel does not matter. */
@@ -306,17 +319,13 @@ export class Player {
   // looking
 
   zoom(factor) {
-    const col = factor ? clamp(this.chart.col * factor, 3, 96) : 0;
-    this.chart.zoom = factor ? col : clamp((this.chart.scroll.clientWidth || 640) / this.run.length, 3, 64);
-    this.build();
-    const { scroll } = this.chart;
-    if (factor) scroll.scrollLeft = (this.cursor + 0.5) * this.chart.col - scroll.clientWidth / 2;
-    this.chart.show(this.cursor);
+    this.chart.magnify(factor);
   }
 
   toggleLanes() {
-    this.chart.all = !this.chart.all;
-    this.lanes.setAttribute("aria-pressed", String(this.chart.all));
+    const { lanes } = this.chart;
+    lanes.setAll(!lanes.all);
+    this.lanes.setAttribute("aria-pressed", String(lanes.all));
     this.build();
   }
 
@@ -325,46 +334,26 @@ export class Player {
     this.help.setAttribute("aria-expanded", String(open));
   }
 
+  print(on) {
+    this.chart.print(on);
+    this.chart.show(this.cursor);
+  }
+
+  /** Give the focus back to the chart. */
+  leave() {
+    this.chart.scroll.focus({ preventScroll: true });
+  }
+
   /** Keys belong to the player only while it has the focus; Tab is never taken. */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.target === this.goto || event.target === this.pace;
     const pressing = event.target.closest("button, summary") && (event.key === " " || event.key === "Enter");
     if (event.key !== "Tab") event.stopPropagation();
-    const action = !typing && !pressing && this.action(event);
+    const ours = !takesText(event.target) && !pressing && !(event.target.type === "checkbox" && event.key === " ");
+    const action = ours && keyAction(this, event);
     if (!action) return;
     event.preventDefault();
     action();
-  }
-
-  action({ key, shiftKey }) {
-    const by = (count) => () => {
-      this.pause();
-      this.seek(this.cursor + count);
-    };
-    const to = (target) => () => {
-      this.pause();
-      this.seek(target());
-    };
-    return {
-      " ": () => this.toggle(),
-      ArrowRight: by(shiftKey ? 10 : 1),
-      ArrowLeft: by(shiftKey ? -10 : -1),
-      Home: to(() => 0),
-      End: to(() => this.limit()),
-      ",": to(() => this.event(-1)),
-      ".": to(() => this.event(1)),
-      "+": () => this.zoom(1.4),
-      "=": () => this.zoom(1.4),
-      "-": () => this.zoom(1 / 1.4),
-      0: () => this.zoom(0),
-      b: to(() => this.why.end() ?? this.cursor),
-      B: to(() => this.why.end() ?? this.cursor),
-      a: () => this.toggleLanes(),
-      A: () => this.toggleLanes(),
-      "?": () => this.toggleKeys(),
-      Escape: this.keys.hidden ? undefined : () => this.toggleKeys(false),
-    }[key];
   }
 
   close() {

@@ -35,6 +35,47 @@ export class Run {
     this.moving = new Set(payload.waves.filter((wave) => !wave.quiet).map((wave) => wave.key));
     this.paths = new Map(payload.calls.at);
     this.kvm = this.paths.size > 0;
+    this.micro = new Map(payload.micro || []);
+    this.inner = null;
+  }
+  /** The sub-steps of a step: [label, rule, sentence, [[key, value], ...]]. */
+  subs(step) {
+    return this.micro.get(step) || [];
+  }
+  /** Look inside a step: from now on it is read as it is after its sub-step `sub`; null reads it whole again. */
+  look(step, sub) {
+    this.inner = null;
+    const subs = this.subs(step);
+    if (sub === null || sub >= subs.length) return;
+    const sets = (count) => new Map(subs.slice(0, count).flatMap(([, , , set]) => set));
+    this.inner = { step, sub, old: sets(sub), now: sets(sub + 1) };
+  }
+  /** What a field is inside a step, after the sub-steps whose sets are given. */
+  within(key, step, sets) {
+    if (sets.has(key)) return sets.get(key);
+    return step > 0 ? at(this.p.state[key], step - 1) : (this.first(key) ?? at(this.p.state[key], 0));
+  }
+  first(key) {
+    return (this.changes.get(0) || []).find((change) => change[2] === key)?.[3];
+  }
+  /** What a step is called and the sentence it says; of its sub-step when one is looked at. */
+  saying(step) {
+    if (this.inner?.step !== step) return [this.text(step), this.sentence(step)];
+    const [label, , sentence] = this.subs(step)[this.inner.sub];
+    return [label, sentence];
+  }
+  /** The changes of a step, or of the sub-step that is looked at: [step, rule, field, old, new]. */
+  news(step) {
+    if (this.inner?.step !== step) return this.changes.get(step) || [];
+    const [, rule, , set] = this.subs(step)[this.inner.sub];
+    return set
+      .map(([key, now]) => [step, rule, key, this.within(key, step, this.inner.old), now])
+      .filter(([, , , old, now]) => old !== now);
+  }
+  /** The step whose stack is on top: inside a step the one before, until RSP has moved. */
+  stacked(step) {
+    const whole = this.inner?.step !== step || step === 0 || this.state("rsp", step) === at(this.p.state.rsp, step);
+    return whole ? step : step - 1;
   }
   /** How deep handlers are nested in the steps up to a limit: what is hidden must not show in the lanes. */
   depth(limit) {
@@ -52,7 +93,7 @@ export class Run {
     return this.p.words[this.p.sentence[step]];
   }
   state(key, step) {
-    return at(this.p.state[key], step);
+    return this.inner?.step === step ? this.within(key, step, this.inner.now) : at(this.p.state[key], step);
   }
   column(key, step) {
     return at(this.p.columns[key], step);
@@ -64,10 +105,14 @@ export class Run {
   }
   /** What a field was before a step that changed it, undefined if the step did not. */
   before(key, step) {
+    if (this.inner?.step === step) {
+      const old = this.within(key, step, this.inner.old);
+      return old === this.state(key, step) ? undefined : old;
+    }
     const flat = this.p.state[key],
       index = seekColumn(flat, step);
     if (step > 0) return flat[2 * index] === step ? flat[2 * index - 1] : undefined;
-    return (this.changes.get(0) || []).find((change) => change[2] === key)?.[3];
+    return this.first(key);
   }
   /** A value as its field asks; a change names "vmcb.rip" for what the VMCB holds and "[0x1000]" for memory. */
   written(key, value) {

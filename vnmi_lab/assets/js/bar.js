@@ -1,0 +1,68 @@
+// The first row of controls: steps, events, exits, the scrubber, the step's number and the speed.
+
+import { button, h, icon } from "./nodes.js";
+
+const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
+
+export class Bar {
+  constructor(player) {
+    this.player = player;
+    const go = (target) => () => player.travel(target());
+    this.first = button("first", "First step (Home)", go(() => 0));
+    this.back = button("back", "Step back (left arrow)", () => player.walk(-1));
+    this.play = button("play", "Play (space)", () => player.toggle(), "vl-play");
+    this.step = button("step", "Step (right arrow)", () => player.walk(1));
+    this.last = button("last", "Last step (End)", go(() => player.limit()));
+    this.prev = button("prev", "Previous event (comma)", go(() => player.event(-1)));
+    this.next = button("next", "Next event (full stop)", go(() => player.event(1)));
+    this.lastExit = button("exitBack", "Previous #VMEXIT (Shift + E)", () => player.toExit(-1));
+    this.nextExit = button("exit", "Next #VMEXIT (E)", () => player.toExit(1));
+    this.scrub = h("input", "vl-scrub", { type: "range", min: "0", step: "1", "aria-label": "Step" });
+    this.scrub.addEventListener("input", go(() => +this.scrub.value));
+    this.goto = h("input", "", { type: "number", min: "0", "aria-label": "Go to step" });
+    this.goto.addEventListener("change", go(() => (this.goto.value === "" ? player.cursor : Math.trunc(+this.goto.value))));
+    this.total = h("span");
+    this.el = this.row();
+  }
+  row() {
+    const { player } = this;
+    const pace = h("select", "", { "aria-label": "Speed in steps per second" });
+    for (const speed of SPEEDS)
+      pace.append(h("option", "", { value: speed, ...(speed === player.speed ? { selected: "" } : {}) }, String(speed)));
+    pace.addEventListener("change", () => player.setSpeed(+pace.value));
+    const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
+    const exits = group("Exits", this.lastExit, this.nextExit);
+    exits.hidden = !player.run.p.kinds.includes("vmexit");
+    return h(
+      "div",
+      "vl-bar",
+      { role: "group", "aria-label": "Controls" },
+      group("Steps", this.first, this.back, this.play, this.step, this.last),
+      group("Events", this.prev, this.next),
+      exits,
+      this.scrub,
+      h("label", "vl-label", {}, "step", this.goto, this.total),
+      h("label", "vl-label", {}, pace, "steps/s"),
+    );
+  }
+  build(limit) {
+    this.scrub.max = this.goto.max = limit;
+    this.total.textContent = `of ${limit}`;
+  }
+  show(step) {
+    const { player } = this;
+    const limit = player.limit();
+    this.scrub.value = step;
+    this.scrub.setAttribute("aria-valuetext", `${step} of ${limit}: ${player.run.text(step)}`);
+    if (document.activeElement !== this.goto || !player.playing) this.goto.value = step;
+    const off = (nodes, at) => nodes.forEach((node) => node.setAttribute("aria-disabled", String(at)));
+    off([this.first, this.back, this.prev, this.lastExit], step === 0 && !player.sub);
+    off([this.step, this.last, this.next, this.nextExit], step === limit && player.whole());
+  }
+  face(playing) {
+    const label = `${playing ? "Pause" : "Play"} (space)`;
+    this.play.replaceChildren(icon(playing ? "pause" : "play"));
+    this.play.setAttribute("aria-label", label);
+    this.play.title = label;
+  }
+}

@@ -1,0 +1,70 @@
+// The second row of controls: run until, loop, sub-steps, markers, search; and the line that says what came of it.
+
+import { between, inWords } from "./marks.js";
+import { button, h, named } from "./nodes.js";
+import { SearchBox } from "./searchbox.js";
+import { UntilMenu } from "./untilmenu.js";
+
+export class Tools {
+  constructor(player) {
+    this.player = player;
+    this.until = new UntilMenu(player);
+    this.search = new SearchBox(player);
+    const press = (node, pressed = "false") => node.setAttribute("aria-pressed", pressed);
+    this.loop = named("loop", "Loop", "Play in a loop (O)", () => player.toggleLoop());
+    this.micro = named("micro", "Sub-steps", "Look inside steps (M)", () => player.toggleMicro());
+    this.micro.hidden = !player.run.micro.size;
+    this.a = this.marker("a", player);
+    this.b = this.marker("b", player);
+    this.focus = button("focus", "Zoom to what lies between the markers (F)", () => player.focusMarks());
+    this.span = h("span", "vl-span");
+    for (const node of [this.loop, this.micro]) press(node);
+    this.news = h("span", "vl-news");
+    const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
+    this.el = h(
+      "div",
+      "vl-bar vl-tools",
+      { role: "group", "aria-label": "Tools" },
+      this.until.el,
+      group("Play", this.loop, this.micro),
+      group("Markers", h("span", "vl-label", {}, "Markers"), this.a, this.b, this.focus, this.span),
+      this.news,
+      this.search.el,
+    );
+    this.marks();
+  }
+  marker(which, player) {
+    const name = which.toUpperCase();
+    const node = h("button", "vl-button vl-flagged", { type: "button" }, name);
+    node.addEventListener("click", () => player.setMark(which));
+    return node;
+  }
+  /** Say where the markers stand and what lies between them. */
+  marks() {
+    const { marks, run, cursor = 0 } = this.player;
+    for (const which of ["a", "b"]) {
+      const [node, name, here] = [this[which], which.toUpperCase(), marks[which]];
+      const label =
+        here === null
+          ? `Set marker ${name} here (${name})`
+          : here === cursor
+            ? `Remove marker ${name} (${name})`
+            : `Move marker ${name} here from step ${here} (${name})`;
+      node.setAttribute("aria-label", label);
+      node.title = label;
+      node.setAttribute("aria-pressed", String(here !== null));
+    }
+    const both = marks.a !== null && marks.b !== null;
+    this.focus.hidden = !both;
+    this.span.textContent = both ? inWords(between(run, marks.a, marks.b)) : "";
+    this.span.title = both && run.p.cycles ? run.p.cycles_note || "" : "";
+  }
+  show(step) {
+    this.marks();
+    this.search.show(step);
+    this.news.textContent = "";
+  }
+  tell(sentence) {
+    this.news.textContent = this.news.title = sentence;
+  }
+}
