@@ -6,7 +6,8 @@ The player (``assets/js``) animates the same payload in a browser.
 from vnmi_lab.timeline.build import Payload, TraceLike, build, shown, state_at
 from vnmi_lab.timeline.bundle import asset, script
 from vnmi_lab.timeline.palette import palette
-from vnmi_lab.timeline.still import html, summary, table
+from vnmi_lab.timeline.png import drawn, png
+from vnmi_lab.timeline.still import bundle, html, summary, table
 from vnmi_lab.timeline.svg import svg
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "TraceLike",
     "asset",
     "build",
+    "bundle",
+    "drawn",
     "html",
     "palette",
+    "png",
     "script",
     "shown",
     "state_at",

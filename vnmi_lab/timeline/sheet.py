@@ -38,9 +38,9 @@ def kept(payload: Payload, most: int = MOST) -> list[int]:
 class Sheet:
     """An SVG in the making; ``x`` turns a step into a place."""
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, most: int = MOST) -> None:
         self.p = payload
-        self.steps = kept(payload)
+        self.steps = kept(payload, most)
         self.end = self.steps[-1] + 1
         self.kvm = bool(payload["calls"]["at"])
         self.gutter = WIDER if self.kvm else GUTTER

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.columns import at
 from vnmi_lab.timeline.fields import form_of, written
+from vnmi_lab.timeline.png import png
 from vnmi_lab.timeline.sheet import kept
 from vnmi_lab.timeline.svg import svg
 
@@ -52,7 +53,25 @@ def table(payload: Payload) -> str:
 
 def html(payload: Payload, cursor: int | None = None) -> str:
     """Give picture and table as HTML for pages that run no script and strip what they do not trust."""
-    picture = b64encode(svg(payload, cursor).encode()).decode()
-    said = escape(summary(payload))
-    image = f'<img alt="{said}" src="data:image/svg+xml;base64,{picture}">'
+    return _figure(payload, svg(payload, cursor))
+
+
+def bundle(payload: Payload, cursor: int | None = None) -> dict[str, str]:
+    """Give what a notebook keeps beside a widget, by mime type: a sentence, the picture twice, and it with the table.
+
+    An untrusted JupyterLab shows the HTML, whose picture is an image and no markup; the PNG is for pages that show
+    neither that nor SVG.
+    """
+    picture = svg(payload, cursor)
+    return {
+        "text/plain": summary(payload),
+        "image/svg+xml": picture,
+        "image/png": b64encode(png(payload, cursor)).decode(),
+        "text/html": _figure(payload, picture),
+    }
+
+
+def _figure(payload: Payload, picture: str) -> str:
+    said, data = escape(summary(payload)), b64encode(picture.encode()).decode()
+    image = f'<img alt="{said}" src="data:image/svg+xml;base64,{data}">'
     return f"<figure>{image}<details><summary>The steps as a table</summary>{table(payload)}</details></figure>"

@@ -10,7 +10,7 @@ from vnmi_lab.timeline.bars import draw_nmis
 from vnmi_lab.timeline.columns import at, number, runs
 from vnmi_lab.timeline.fields import written
 from vnmi_lab.timeline.palette import STYLES, palette
-from vnmi_lab.timeline.sheet import NO_XML, TOP, Sheet, known
+from vnmi_lab.timeline.sheet import MOST, NO_XML, TOP, Sheet, known
 
 if TYPE_CHECKING:
     from vnmi_lab.timeline.build import Payload
@@ -21,9 +21,9 @@ ROWS = ("main", "handler", "handler in handler")
 WORLDS = {"bare": "bare metal: no hypervisor", "kvm": "KVM"}
 
 
-def svg(payload: Payload, cursor: int | None = None) -> str:
-    """Draw a payload as one SVG of at most ``MOST`` steps, with a playhead at ``cursor`` if there is one."""
-    sheet = Sheet(payload)
+def svg(payload: Payload, cursor: int | None = None, *, most: int = MOST) -> str:
+    """Draw a payload as one SVG of at most ``most`` steps, with a playhead at ``cursor`` if there is one."""
+    sheet = Sheet(payload, most)
     tops: dict[str, int] = {}
     for draw in (_ruler, _outside, _calls, _world, _code):
         draw(sheet, tops)

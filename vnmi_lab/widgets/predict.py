@@ -16,7 +16,7 @@ from vnmi_lab.checks.text import box, prose
 from vnmi_lab.guest import CodeLine
 from vnmi_lab.rules import Rule
 from vnmi_lab.trace import Step, Trace
-from vnmi_lab.widgets.timeline import MimeBundle, Timeline
+from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,11 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if bundle is None:
             return None
         data, metadata = cast("MimeBundle", bundle if isinstance(bundle, tuple) else (bundle, {}))
-        return {**data, "text/plain": repr(self.prediction), "text/html": self._still()}, metadata
+        seen = fallback(self.timeline.still, self.timeline.cursor)
+        still = {**seen, "text/plain": repr(self.prediction), "text/html": self._still(seen["text/html"])}
+        return {**data, **still}, metadata
 
-    def _still(self) -> str:
-        seen = timeline.html(self.timeline.still, self.timeline.cursor)
+    def _still(self, seen: str) -> str:
         whole = timeline.html(self.whole)
         asked = self.prediction._repr_html_()
         return f"{asked}{seen}<details><summary>The whole run</summary>{whole}</details>"

@@ -15,6 +15,9 @@ from vnmi_lab.timeline import TraceLike
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
+fallback = timeline.bundle
+"""What every panel gives a page that runs no widget."""
+
 
 def titled(machine: BareMetal | Host | Kvm) -> str:
     """Say what the run of a machine is called that nobody gave a title."""
@@ -62,18 +65,6 @@ class Timeline(anywidget.AnyWidget):
         return {**self.payload, "visible_until": self.visible_until}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
-        """Give the widget, and for pages that run none: a sentence, the picture, and picture with table as HTML."""
+        """Give the widget, and for pages that run none: a sentence, pictures, and picture with table as HTML."""
         bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
         return bundle and ({**bundle[0], **fallback(self.still, self.cursor or None)}, bundle[1])
-
-
-def fallback(payload: timeline.Payload, cursor: int | None = None) -> dict[str, str]:
-    """Give the mime types a page shows that runs no widget.
-
-    There is no PNG: an untrusted JupyterLab strips SVG, but shows this HTML with the picture as an image.
-    """
-    return {
-        "text/plain": timeline.summary(payload),
-        "image/svg+xml": timeline.svg(payload, cursor),
-        "text/html": timeline.html(payload, cursor),
-    }
