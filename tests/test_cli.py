@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from vnmi_lab import __version__, cli, labs
+from vnmi_lab.export import FORMATS, write
+from vnmi_lab.library import find
+from vnmi_lab.trace import Trace
 
 LAB_FILES = {
     "01_bare_metal.ipynb": "{}",
@@ -217,6 +221,32 @@ def test_run_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
     run = json.loads(capsys.readouterr().out)
     assert run["scenario"] == "v1~plain~vnmi~nmi@work"
     assert run["steps"][0]["index"] == 0
+    assert {"index", "kind", "world", "rip", "text", "changes", "state"} <= run["steps"][0].keys()
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_run_writes_every_format_to_the_terminal_a_file_or_a_folder(
+    key: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    scenario = find("one")
+    made = write(Trace(scenario.machine(), str(scenario)), key)
+    file = tmp_path / "run"
+    file.write_text("there already")
+    for words in ([], ["-o", "-"], ["-o", str(file)], ["-o", str(tmp_path)]):
+        assert cli.main(["run", "one", "--format", key, *words]) == 0
+    assert capsys.readouterr().out == f"{made.text}{made.text}{tmp_path / made.name}\n"
+    assert file.read_bytes() == (tmp_path / made.name).read_bytes() == made.text.encode()
+
+
+def test_help_names_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    assert set(FORMATS) <= set(re.findall(r"\w+", capsys.readouterr().out))
+
+
+def test_what_cannot_be_written_gets_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "run.vcd"
+    assert f"{missing}: No such file or directory" in bad(capsys, "run", "one", "--format", "vcd", "-o", str(missing))
 
 
 SCENARIO_BAD = [  # words, what the line says
@@ -224,6 +254,7 @@ SCENARIO_BAD = [  # words, what the line says
     (["run", "v1~plain~vnmi~nmi@wrok"], "character 15, 'nmi@wrok': the guest has no label 'wrok'"),
     (["run", "one", "--policy", "vnm"], "vnmi_lab has no machine 'vnm'; did you mean 'vnmi'?"),
     (["run"], "run needs a scenario; run --list names them"),
+    (["run", "one", "--format", "perfeto"], "vnmi_lab.export has no format 'perfeto'; did you mean 'perfetto'?"),
     (["compare", "one", "--policies", "legacy,xen"], "vnmi_lab has no machine 'xen'; did you mean 'xen-like'?"),
     (["compare", "won"], "the library has no scenario 'won'"),
 ]

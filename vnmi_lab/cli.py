@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -156,8 +157,18 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     _scenario_arguments(parser, "?")
     parser.add_argument("--list", action="store_true", help="every scenario of the library: its name and a sentence")
     parser.add_argument("--policy", metavar="P", help="bare or a policy, instead of the scenario's own")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="a line a step (default), or JSON")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to the terminal")
+    parser.add_argument("--format", default="text", metavar="FORMAT", help="text (default), or one of those below")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write here, over what is there, instead of to the terminal (-); a folder gets a file named after the run",
+    )
+    parser.epilog = (
+        "Formats: html (plays offline), svg, vcd (GTKWave, Surfer), perfetto, wavedrom, ftrace, csv, jsonl, json, text."
+        " docs/exports.md says what each holds and how to open it."
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -169,16 +180,16 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.scenario is None:
         raise _BadInputError("run needs a scenario; run --list names them")
+    from vnmi_lab.export import known, write
     from vnmi_lab.trace import Trace
 
     scenario = _scenario(options.scenario, options.policy)
-    trace = Trace(scenario.machine(), str(scenario))
-    if options.format == "json":
-        steps = [json.loads(line) for line in trace.to_jsonl().splitlines()]
-        text = json.dumps({"scenario": str(scenario), "steps": steps}, indent=1) + "\n"
-    else:
-        text = "".join(f"{step.index:>4} {step.world:<5} {step.text:<32} {step.sentence}\n" for step in trace)
-    _write(text, options.output)
+    try:
+        known(options.format)
+    except ValueError as problem:
+        raise _BadInputError(problem) from None
+    made = write(Trace(scenario.machine(), str(scenario)), options.format)
+    _write(made.text, options.output, made.name)
     return 0
 
 
@@ -211,11 +222,17 @@ def _scenario(text: str, policy: str | None = None) -> Scenario:
         raise _BadInputError(problem) from None
 
 
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
+def _write(text: str, output: Path | None, name: str = "") -> None:
+    """Write to a file, or to the terminal for None and for ``-``; in a folder under a name, which is printed."""
+    if output is None or output == Path("-"):
+        if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # a file is the same whoever writes it
         print(text, end="")
-    else:
-        output.write_text(text, encoding="utf-8")
+        return
+    if name and output.is_dir():
+        output /= name
+        print(output)
+    output.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ step is at most ``SPACING`` untraced steps away.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from operator import attrgetter
 from struct import Struct
@@ -157,10 +156,6 @@ class Trace:
         steps = range(start, -1, -1) if backward else range(start, self._length)
         return next((i for i in steps if wanted(self[i])), None)
 
-    def to_jsonl(self) -> str:
-        """Return one JSON object a line and step: index, kind, world, rip, text, changes with their rules."""
-        return "".join(json.dumps(_as_json(step)) + "\n" for step in self)
-
 
 def visible(step: Step) -> tuple[str, int, str] | None:
     """Return what a guest can see of a step (kind, where it started, label), or None for what it cannot."""
@@ -188,14 +183,6 @@ def first_divergence(ours: Trace, other: Trace) -> tuple[Step, Step] | None:
 def _comes_to(machine: AnyMachine) -> tuple[int, int]:
     """Return the guest's RIP, and how many steps a stimulus counts as made."""
     return (machine.rip, machine.ticks) if isinstance(machine, Kvm) else (machine.cpu.rip, machine.cpu.steps)
-
-
-def _as_json(step: Step) -> dict[str, object]:
-    changes = [[c.rule, c.field, c.old, c.new] for c in step.changes]
-    return {
-        "index": step.index, "kind": step.kind, "world": step.world, "rip": step.rip, "text": step.text,
-        "changes": changes,
-    }  # fmt: skip
 
 
 # --- one step, watched ------------------------------------------------------------------------------------------------
