@@ -9,6 +9,7 @@ from vnmi_lab.timeline.blocked import read
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
 from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
 from vnmi_lab.timeline.instances import as_data, instances
+from vnmi_lab.timeline.micro import micro
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, `
 ``blocked``: why an NMI is kept out (see ``blocked.py``), None where there is no machine to ask.
 ``instances``: one an NMI, ``{id, name, spans, end, into, over, row}`` (see ``instances.py``); a span is
 ``[from, to, phase, place]``, ``into`` an id, ``row`` None where only the number is told.
+``micro``: the sub-steps of VMRUN, #VMEXIT, delivery and IRET (see ``micro.py``).
 """
 
 
@@ -95,6 +97,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "links": lanes.Links().walk(state, kinds),
         "blocked": answers,
         "instances": as_data(instances(steps)),
+        "micro": micro(steps, trace.rules),
     }
     return payload | {"visible_until": visible_until}
 

@@ -35,12 +35,13 @@ export class Run {
     this.moving = new Set(payload.waves.filter((wave) => !wave.quiet).map((wave) => wave.key));
     this.paths = new Map(payload.calls.at);
     this.kvm = this.paths.size > 0;
-    this.micro = new Map(payload.micro || []);
+    this.micro = new Map(payload.micro?.at);
     this.inner = null;
   }
   /** The sub-steps of a step: [label, rule, sentence, [[key, value], ...]]. */
   subs(step) {
-    return this.micro.get(step) || [];
+    const { rules, subs } = this.p.micro || {};
+    return (this.micro.get(step) || []).map((sub) => [...rules[subs[sub][0]], subs[sub][1]]);
   }
   /** Look inside a step: from now on it is read as it is after its sub-step `sub`; null reads it whole again. */
   look(step, sub) {
