@@ -51,7 +51,7 @@ test("hits are gone through in both directions, around the ends", () => {
 test("linked cursors: step by step in runs of equal length, by stimulus in others", () => {
   const [one, same] = [run(), run()];
   for (const step of [0, 4, LAST]) assert.equal(standsAt(same, standing(one, step)), step);
-  const other = run({ steps: 9, marks: [[3, "nmi", "NMI"]] });
+  const other = run({ steps: 9, marks: [[0, "host", "KVM_RUN"], [3, "nmi", "NMI"]] });
   assert.deepEqual([0, 1, 2, 6].map((step) => standsAt(other, standing(one, step))), [0, 3, 4, 8]);
   assert.deepEqual([0, 2, 3, 8].map((step) => standsAt(one, standing(other, step))), [0, 0, 1, 6]);
   const none = run({ steps: 6, marks: [] });

@@ -7,19 +7,24 @@ import { clamp } from "./run.js";
 
 const LINKED = "vnmi-lab-cursor"; // the event on the page's document
 
+/** The steps in which something comes from outside, in every run alike; what a host does is its own. */
+function arrivals(run) {
+  return run.p.marks.filter(([, kind]) => kind !== "host").map(([step]) => step);
+}
+
 /** Where a step stands: how many stimuli came up to it, and how many steps ago the last of them did. */
 export function standing(run, step) {
-  const before = run.p.marks.filter(([mark]) => mark <= step);
-  return { steps: run.length, step, count: before.length, since: step - (before.at(-1)?.[0] ?? 0) };
+  const before = arrivals(run).filter((arrival) => arrival <= step);
+  return { steps: run.length, step, count: before.length, since: step - (before.at(-1) ?? 0) };
 }
 
 /** The step of a run that stands where another run's does. */
 export function standsAt(run, { steps, step, count, since }) {
   if (steps === run.length) return step;
-  const { marks } = run.p;
-  if (count > marks.length) return run.length - 1;
-  const start = count ? marks[count - 1][0] : 0;
-  const end = count < marks.length ? marks[count][0] - 1 : run.length - 1;
+  const there = arrivals(run);
+  if (count > there.length) return run.length - 1;
+  const start = count ? there[count - 1] : 0;
+  const end = count < there.length ? there[count] - 1 : run.length - 1;
   return clamp(start + since, start, Math.max(start, end));
 }
 
