@@ -1,16 +1,14 @@
-"""The picture as a PNG, read back by a decoder of the test's own: sizes, colours, and where each level is."""
+"""The picture as a PNG, read back: sizes, colours, and where each level is."""
 
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from base64 import b64decode
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 
+from tests.decoded import read
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
 from vnmi_lab.checks import lab01
@@ -23,33 +21,6 @@ from vnmi_lab.widgets import Predict, show
 
 LIGHT = palette("light")
 BLACK = ("#000000", 1.0)
-
-
-class Picture(NamedTuple):
-    width: int
-    height: int
-    rows: list[list[str]]
-
-
-def read(data: bytes) -> Picture:
-    """Decode a PNG of eight palette bits and no filter, checking every checksum."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    at, chunks = 8, {}
-    while at < len(data):
-        (size,) = struct.unpack_from(">I", data, at)
-        name, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
-        assert struct.unpack_from(">I", data, at + 8 + size) == (zlib.crc32(name + body),)
-        chunks[name] = body
-        at += size + 12
-    assert list(chunks) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
-    width, height, *form = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-    assert form == [8, 3, 0, 0, 0]
-    colours = [f"#{chunks[b'PLTE'][n : n + 3].hex()}" for n in range(0, len(chunks[b"PLTE"]), 3)]
-    raw = zlib.decompress(chunks[b"IDAT"])
-    assert len(raw) == height * (width + 1)
-    lines = [raw[n * (width + 1) : (n + 1) * (width + 1)] for n in range(height)]
-    assert {line[0] for line in lines} == {0}
-    return Picture(width, height, [[colours[index] for index in line[1:]] for line in lines])
 
 
 def sketch(draw: Callable[[Canvas], None], width: int = 9, height: int = 7) -> list[str]:

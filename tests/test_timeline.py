@@ -7,7 +7,6 @@ import json
 import re
 import runpy
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -296,45 +295,6 @@ def test_the_table_has_a_row_a_step_with_rule_and_old_and_new() -> None:
     assert page.count("<tr>") == len(latched()) + 1
     assert "nmi_mask 1 → 0 (R-IRET-UNMASK)" in page
     assert page.count('scope="col"') == 7
-
-
-# --- colours ----------------------------------------------------------------------------------------------------------
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-JUPYTERLAB = {"light": ("#ffffff",), "dark": ("#212121", "#111111")}
-"""What `--jp-layout-color1` and `0` are in JupyterLab 4's themes."""
-HUES = ("main", "nmi", "other", "pend", "guest")
-TEXT = [("ink", "bg"), ("muted", "bg"), ("accent", "bg"), ("ink", "surface"), ("ink", "change-fill")]
-TEXT += [(f"{hue}-ink", f"{hue}-fill") for hue in HUES] + [("bg", f"{hue}-edge") for hue in ("nmi", "other")]
-TEXT += [("bg", "ink")]
-GRAPHICS = [("edge", "bg"), ("change-edge", "change-fill"), *((f"{hue}-edge", "bg") for hue in HUES)]
-GRAPHICS += [(f"{hue}-edge", f"{hue}-fill") for hue in HUES]
-
-
-@pytest.mark.parametrize(("pairs", "least"), [(TEXT, 4.5), (GRAPHICS, 3.0)], ids=["text", "graphics"])
-@pytest.mark.parametrize("theme", THEMES)
-def test_contrast(theme: str, pairs: list[tuple[str, str]], least: float) -> None:
-    colours = palette(theme)
-    for page, (front, back) in product((colours["bg"], *JUPYTERLAB[theme]), pairs):
-        here = {**colours, "bg": page}
-        assert contrast(here[front], here[back]) >= least, (front, back, page)
-
-
-def test_both_themes_name_the_same_colours_and_every_style_has_its_own() -> None:
-    light, dark = (palette(theme) for theme in THEMES)
-    assert light.keys() == dark.keys()
-    assert {f"{hue}-{part}" for hue in STYLES.values() for part in ("fill", "edge", "ink")} <= light.keys()
 
 
 def test_the_picture_carries_both_themes() -> None:
