@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "doctor",
     "show",
+    "side_by_side",
 ]
 
 # The name in this package, the module that has it, and its name there (None: the module itself).
@@ -37,6 +38,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "doctor": ("vnmi_lab.doctor", None),
     "load_ipython_extension": ("vnmi_lab.widgets", "load_ipython_extension"),
     "show": ("vnmi_lab.widgets", "show"),
+    "side_by_side": ("vnmi_lab.widgets", "side_by_side"),
 }
 
 

@@ -1,11 +1,12 @@
 """What a notebook shows. No rule of the machine is in here."""
 
 from vnmi_lab.widgets.bench import Bench
+from vnmi_lab.widgets.compare import Compare, side_by_side
 from vnmi_lab.widgets.notebook import load_ipython_extension, register
 from vnmi_lab.widgets.predict import Predict
 from vnmi_lab.widgets.show import show
 from vnmi_lab.widgets.timeline import Timeline
 
-__all__ = ["Bench", "Predict", "Timeline", "load_ipython_extension", "show"]
+__all__ = ["Bench", "Compare", "Predict", "Timeline", "load_ipython_extension", "show", "side_by_side"]
 
 register()

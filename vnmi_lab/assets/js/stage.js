@@ -1,0 +1,210 @@
+// What the views beside the timeline share: a cursor, controls, keys, play, and the model behind them.
+
+import { clamp } from "./run.js";
+import { button, h, icon, theme } from "./nodes.js";
+
+const RESTING = 200; // ms without a move before the kernel is told
+const PACES = [0.5, 1, 2, 5, 10];
+
+/** A view with one cursor from 0 to `last`. Who extends it gives `draw(cursor)`, `sentence(cursor)`, `keys()`. */
+export class Stage {
+  constructor(model, root, unit) {
+    Object.assign(this, { model, root, unit, playing: false, speed: 2, undo: [] });
+    this.live = h("div", "vl-hidden", { "aria-live": "polite", role: "status" });
+    root.classList.add("vnmi-player");
+    root.setAttribute("role", "region");
+    root.dataset.playing = "false";
+    this.still = matchMedia("(prefers-reduced-motion: reduce)");
+    const paint = () => (root.dataset.theme = theme());
+    const body = new MutationObserver(paint);
+    body.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+    this.undo.push(() => body.disconnect());
+    this.on(matchMedia("(prefers-color-scheme: dark)"), "change", paint);
+    this.on(root, "keydown", (event) => this.key(event));
+    const follow = () => {
+      if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
+    };
+    model.on("change:cursor", follow);
+    this.undo.push(() => model.off("change:cursor", follow));
+    paint();
+  }
+  on(target, name, action) {
+    target.addEventListener(name, action);
+    this.undo.push(() => target.removeEventListener(name, action));
+  }
+
+  /** The bar of controls; `more` are the view's own buttons. */
+  controls(...more) {
+    const go = (target) => () => {
+      this.pause();
+      this.seek(target());
+    };
+    const to = (name, label, target) => button(name, label, go(target));
+    this.first = to("first", `First ${this.unit} (Home)`, () => 0);
+    this.back = to("back", "Step back (left arrow)", () => this.cursor - 1);
+    this.play = button("play", "Play (space)", () => this.toggle(), "vl-play");
+    this.next = to("step", "Step (right arrow)", () => this.cursor + 1);
+    this.end = to("last", `Last ${this.unit} (End)`, () => this.last);
+    this.scrub = h("input", "vl-scrub", { type: "range", min: "0", step: "1", max: this.last, "aria-label": this.unit });
+    this.scrub.addEventListener("input", go(() => +this.scrub.value));
+    this.place = h("span", "vl-whereat");
+    this.pace = h("select", "", { "aria-label": `Speed in ${this.unit}s per second` });
+    for (const speed of PACES) this.pace.append(h("option", "", { value: speed }, String(speed)));
+    this.pace.value = this.speed;
+    this.pace.addEventListener("change", () => (this.speed = +this.pace.value));
+    const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
+    return h(
+      "div",
+      "vl-bar",
+      { role: "group", "aria-label": "Controls" },
+      group("Steps", this.first, this.back, this.play, this.next, this.end),
+      ...more,
+      this.scrub,
+      h("span", "vl-label", {}, this.place),
+      h("label", "vl-label", {}, this.pace, `${this.unit}s/s`),
+    );
+  }
+
+  /** The sheet of keys, and the button that opens it. */
+  sheet(keys, heading) {
+    this.help = button("help", "Keys (?)", () => this.toggleKeys());
+    this.help.setAttribute("aria-expanded", "false");
+    const rows = keys.flatMap(([key, what]) => [h("dt", "", {}, key), h("dd", "", {}, what)]);
+    const attributes = { role: "group", "aria-label": "Keys", hidden: "" };
+    this.keySheet = h("div", "vl-keys", attributes, h("h3", "vl-heading", {}, heading), h("dl", "vl-sheet", {}, ...rows));
+    return this.keySheet;
+  }
+  toggleKeys(open = this.keySheet.hidden) {
+    this.keySheet.hidden = !open;
+    this.help.setAttribute("aria-expanded", String(open));
+  }
+
+  seek(to, { save = true, jump = false } = {}) {
+    this.cursor = clamp(Number.isFinite(to) ? Math.trunc(to) : this.cursor, 0, this.last);
+    this.root.classList.toggle("vl-jump", jump || this.still.matches);
+    this.root.dataset.cursor = this.cursor;
+    this.draw(this.cursor);
+    this.scrub.value = this.cursor;
+    this.place.textContent = `${this.unit} ${this.cursor} of ${this.last}`;
+    const said = this.sentence(this.cursor);
+    this.scrub.setAttribute("aria-valuetext", said);
+    for (const node of [this.first, this.back]) node.setAttribute("aria-disabled", String(this.cursor === 0));
+    for (const node of [this.next, this.end]) node.setAttribute("aria-disabled", String(this.cursor === this.last));
+    const time = performance.now();
+    if (!this.playing || time - (this.told ?? -Infinity) > 2000) {
+      this.told = time;
+      this.live.textContent = said;
+    }
+    if (save && !this.playing) this.save();
+  }
+
+  toggle() {
+    if (this.playing) this.pause();
+    else this.start();
+  }
+  start() {
+    if (!this.last) return;
+    if (this.cursor >= this.last) this.seek(0, { jump: true, save: false });
+    this.playing = true;
+    this.face("pause", "Pause (space)");
+    let before = null,
+      owed = 0;
+    const tick = (time) => {
+      owed += before === null ? 0 : (Math.min(time - before, 1000) / 1000) * this.speed;
+      before = time;
+      const whole = Math.floor(owed);
+      owed -= whole;
+      if (whole) this.seek(this.cursor + whole);
+      if (this.cursor >= this.last) this.pause();
+      else if (this.playing) this.frame = requestAnimationFrame(tick);
+    };
+    this.frame = requestAnimationFrame(tick);
+  }
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    cancelAnimationFrame(this.frame);
+    this.face("play", "Play (space)");
+    this.live.textContent = this.sentence(this.cursor);
+    this.save();
+  }
+  face(name, label) {
+    this.play.replaceChildren(icon(name));
+    this.play.setAttribute("aria-label", label);
+    this.play.title = label;
+    this.root.dataset.playing = String(this.playing);
+  }
+
+  /** Tell the kernel where we are, once we have rested there. A dead kernel does not matter. */
+  save() {
+    clearTimeout(this.later);
+    this.later = setTimeout(() => {
+      if (this.model.get("cursor") === this.cursor) return;
+      try {
+        this.model.set("cursor", this.cursor);
+        this.model.save_changes();
+      } catch (error) {
+        console.warn("cursor not saved", error);
+      }
+    }, RESTING);
+  }
+
+  /** Keys belong to the view only while it has the focus; Tab is never taken. */
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.closest("select");
+    const pressing = event.target.closest("button, summary") && (event.key === " " || event.key === "Enter");
+    if (event.key !== "Tab") event.stopPropagation();
+    const action = !typing && !pressing && this.actions(event)[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+  actions({ shiftKey }) {
+    const to = (target) => () => {
+      this.pause();
+      this.seek(target());
+    };
+    return {
+      " ": () => this.toggle(),
+      ArrowRight: to(() => this.cursor + (shiftKey ? 10 : 1)),
+      ArrowLeft: to(() => this.cursor - (shiftKey ? 10 : 1)),
+      Home: to(() => 0),
+      End: to(() => this.last),
+      "?": () => this.toggleKeys(),
+      ...(this.keySheet.hidden ? {} : { Escape: () => this.toggleKeys(false) }),
+      ...this.keys(to),
+    };
+  }
+
+  close() {
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
+    this.playing = false;
+    for (const action of this.undo) action();
+  }
+}
+
+/** anywidget's render for a view: draws `model`'s payload in `el`, again whenever another one comes. */
+export function mounted(View, complaint) {
+  return ({ model, el }) => {
+    const root = el.appendChild(document.createElement("div"));
+    let view = null;
+    const open = () => {
+      if (view) view.close();
+      view = null;
+      try {
+        view = new View(model, root);
+      } catch (error) {
+        root.replaceChildren(h("p", "", { role: "alert" }, `${complaint}: ${error.message}`));
+        console.error(error);
+      }
+    };
+    model.on("change:payload", open);
+    open();
+    return () => {
+      model.off("change:payload", open);
+      if (view) view.close();
+    };
+  };
+}
