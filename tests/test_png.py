@@ -125,6 +125,13 @@ def test_letters_are_drawn_and_an_unknown_one_is_a_box() -> None:
     assert width_of("a b", bold=True) == width_of("a b") + 2
 
 
+def test_a_text_that_goes_up_is_the_text_turned_to_the_left() -> None:
+    level = sketch(lambda canvas: canvas.text(2, 14, "KVM", BLACK), 30, 20)
+    upward = sketch(lambda canvas: canvas.text(14, 28, "KVM", BLACK, upward=True), 20, 30)
+    assert "#" in "".join(level)
+    assert upward == ["".join(row[29 - y] for row in level) for y in range(30)]
+
+
 def test_the_font_has_every_letter_of_a_keyboard_and_all_differ() -> None:
     letters = font()
     assert {chr(code) for code in range(32, 127)} <= set(letters)

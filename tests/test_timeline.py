@@ -136,6 +136,26 @@ def test_waves_that_never_move_wait_behind_the_toggle() -> None:
     assert not any(wave["key"].startswith("v_") for wave in build(latched())["waves"])
 
 
+def test_lanes_stand_in_groups_by_whose_they_are() -> None:
+    owners = [wave["group"] for wave in build(legacy())["waves"]]
+    assert list(dict.fromkeys(owners)) == ["kvm", "vmcb", "guest"]
+    assert owners == sorted(owners, key=[group for group, _ in build(legacy())["groups"]].index)
+    said = texts(svg(build(legacy())))
+    places = [said.index(name) for name in ("outside", "KVM", "VMCB", "world", "guest", "NMIs")]
+    assert places[0] < said.index("nmi_pending") < said.index("event_inj") < said.index("handler") < places[-1]
+    assert [name for _, name in build(bare())["groups"]] == ["outside", "KVM", "VMCB", "world", "processor", "NMIs"]
+
+
+def test_on_bare_metal_only_four_groups_are_drawn() -> None:
+    picture = svg(build(bare()))
+    assert [name for name in texts(picture) if name in {"outside", "KVM", "VMCB", "world", "processor", "NMIs"}] == [
+        "outside",
+        "world",
+        "processor",
+        "NMIs",
+    ]
+
+
 def test_events_are_the_steps_at_which_more_happens_than_an_instruction() -> None:
     assert build(latched())["events"] == [3, 4, 7, 9, 10, 14]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vnmi_lab.timeline.instances import ARRIVED, COALESCED, DONE, EXTRA, LOST, PENDING, SERVICE
+from vnmi_lab.timeline.sheet import NAMES
 
 if TYPE_CHECKING:
     from vnmi_lab.timeline.sheet import Sheet
@@ -26,7 +27,7 @@ LETTER = 6.4
 """px, about the width of a letter."""
 
 
-def draw_nmis(sheet: Sheet) -> None:
+def draw_nmis(sheet: Sheet, _tops: dict[str, int]) -> None:
     """Draw the NMIs that came in the steps shown."""
     came = [one for one in sheet.p["instances"] if one["spans"][0][0] < sheet.end]
     if not came:
@@ -34,8 +35,8 @@ def draw_nmis(sheet: Sheet) -> None:
     rows = max([one["row"] + 1 for one in came if one["row"] is not None], default=0)
     uncounted = [one["spans"][0][0] for one in came if one["row"] is None]
     top = sheet.lane(11 + BAR * rows + (15 if uncounted else 0))
-    sheet.name(top + 19, "NMIs")
-    sheet.text(16, top + 32, "arrived, pending, served", "detail")
+    sheet.name(top + 19, "each NMI")
+    sheet.text(NAMES, top + 32, "arrived, pending, served", "detail")
     after: dict[int, float] = {}
     for one in reversed(came):
         if one["row"] is not None:

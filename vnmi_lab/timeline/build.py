@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from vnmi_lab.timeline import lanes
 from vnmi_lab.timeline.blocked import read
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
-from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field
+from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field, group_names
 from vnmi_lab.timeline.instances import as_data, instances
 from vnmi_lab.timeline.micro import micro
 
@@ -30,6 +30,7 @@ began; ``state``, a column for each field; ``fields`` and ``flags``, how to show
 the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links``
 (see ``lanes.py``); ``visible_until``.
 
+``groups``: whose the lanes are, top to bottom, as ``[id, name]``; a wave names its own.
 ``blocked``: why an NMI is kept out (see ``blocked.py``), None where there is no machine to ask.
 ``instances``: one an NMI, ``{id, name, spans, end, into, over, row}`` (see ``instances.py``); a span is
 ``[from, to, phase, place]``, ``into`` an id, ``row`` None where only the number is told.
@@ -94,6 +95,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "worlds": lanes.worlds(steps),
         "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
+        "groups": [list(group) for group in group_names(bare=lanes.is_bare(steps)).items()],
         "links": lanes.Links().walk(state, kinds),
         "blocked": answers,
         "instances": as_data(instances(steps)),

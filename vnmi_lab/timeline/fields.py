@@ -68,6 +68,23 @@ OPEN |= {"nmi_pending", "nmi_injected", "nmi_masked", "awaiting_iret_completion"
 """Fields the panel always shows; of the others, those that stay 0 in a run and the general registers are folded."""
 
 
+OUTSIDE, SOFTWARE, CONTROL, WORLD, GUEST, NMIS = "outside", "kvm", "vmcb", "world", "guest", "nmis"
+GROUPS = {
+    OUTSIDE: "outside",
+    SOFTWARE: "KVM",
+    CONTROL: "VMCB",
+    WORLD: "world",
+    GUEST: "guest",
+    NMIS: "NMIs",
+}
+"""Whose the lanes are, top to bottom; on bare metal the guest's are the processor's (``group_names``)."""
+
+
+def group_names(*, bare: bool) -> dict[str, str]:
+    """Give the name of each group of lanes."""
+    return GROUPS | {GUEST: "processor"} if bare else GROUPS
+
+
 @dataclass(frozen=True, slots=True)
 class Wave:
     """A field drawn as a digital wave: ``high`` is the word written in its high part.
@@ -77,6 +94,7 @@ class Wave:
     where the physical processor's own NMI state is the host's business.
     """
 
+    group: str
     key: str
     detail: str
     high: str
@@ -90,26 +108,27 @@ EVENT_VALID = 1 << 31
 """EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
 
 WAVES = (
-    Wave("nmi_queued", "KVM: posted", "# queued", "pend", "set"),
-    Wave("nmi_pending", "KVM: accepted", "# pending", "pend", "set"),
-    Wave("nmi_injected", "KVM: on its way", "injected", "plain", "set"),
-    Wave("nmi_masked", "KVM: its own mask", "masked", "mask", "set"),
-    Wave("iret_intercept", "VMCB: IRET exits", "intercepted", "plain", "set"),
-    Wave("awaiting_iret_completion", "KVM: IRET has exited", "waiting", "plain", "set"),
-    Wave("nmi_singlestep", "KVM: TF, RF borrowed", "stepping", "plain", "set"),
-    Wave("nmi_mask", "physical mask", "masked", "mask", "always", kvm="moves"),
-    Wave("nmi_latch", "physical, one deep", "pending", "pend", "always", kvm="moves"),
-    Wave("event_inj", "EVENTINJ, 0A8h", "", "bus", "set", EVENT_VALID),
-    Wave("v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
-    Wave("v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),
-    Wave("v_nmi_blocking", "V_NMI_MASK, bit 12", "blocking", "mask", "set"),
-    Wave("live_v_nmi_pending", "in the processor", "pending", "pend", "moves"),
-    Wave("live_v_nmi_blocking", "in the processor", "blocking", "mask", "moves"),
-    Wave("v_irq", "V_IRQ, bit 8", "pending", "plain", "set"),
-    Wave("v_gif", "V_GIF, bit 9", "on", "plain", "moves"),
-    Wave("IF", "RFLAGS bit 9", "on", "plain", "moves"),
-    Wave("gif", "global interrupt flag", "on", "plain", "moves", kvm="asked"),
-    Wave("shadow", "interrupt shadow", "", "shadow", "moves"),
+    Wave(SOFTWARE, "nmi_queued", "posted", "# queued", "pend", "set"),
+    Wave(SOFTWARE, "nmi_pending", "accepted", "# pending", "pend", "set"),
+    Wave(SOFTWARE, "nmi_injected", "on its way", "injected", "plain", "set"),
+    Wave(SOFTWARE, "nmi_masked", "KVM's own mask", "masked", "mask", "set"),
+    Wave(SOFTWARE, "awaiting_iret_completion", "IRET has exited", "waiting", "plain", "set"),
+    Wave(SOFTWARE, "nmi_singlestep", "TF, RF borrowed", "stepping", "plain", "set"),
+    Wave(CONTROL, "event_inj", "EVENTINJ, 0A8h", "", "bus", "set", EVENT_VALID),
+    Wave(CONTROL, "iret_intercept", "IRET exits", "intercepted", "plain", "set"),
+    Wave(CONTROL, "v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
+    Wave(CONTROL, "v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),
+    Wave(CONTROL, "v_nmi_blocking", "V_NMI_MASK, bit 12", "blocking", "mask", "set"),
+    Wave(CONTROL, "v_irq", "V_IRQ, bit 8", "pending", "plain", "set"),
+    Wave(CONTROL, "v_gif", "V_GIF, bit 9", "on", "plain", "moves"),
+    Wave(GUEST, "live_v_nmi_pending", "in the processor", "pending", "pend", "moves"),
+    Wave(GUEST, "live_v_nmi_blocking", "in the processor", "blocking", "mask", "moves"),
+    Wave(GUEST, "nmi_mask", "physical mask", "masked", "mask", "always", kvm="moves"),
+    Wave(GUEST, "nmi_latch", "physical, one deep", "pending", "pend", "always", kvm="moves"),
+    Wave(GUEST, "handler_depth", "NMI handlers entered", "#", "plain", "asked"),
+    Wave(GUEST, "IF", "RFLAGS bit 9", "on", "plain", "moves"),
+    Wave(GUEST, "gif", "global interrupt flag", "on", "plain", "moves", kvm="asked"),
+    Wave(GUEST, "shadow", "interrupt shadow", "", "shadow", "moves"),
 )
 
 REQUESTS = ("NMI", "EVENT", "SMI")

@@ -57,6 +57,11 @@ def worlds(steps: Sequence[Step]) -> list[list[Any]]:
     return bands
 
 
+def is_bare(steps: Sequence[Step]) -> bool:
+    """Say whether nothing stands between a guest and the processor."""
+    return all(step.world == "bare" for step in steps)
+
+
 def _worlds(steps: Sequence[Step]) -> list[list[Any]]:
     bands: list[list[Any]] = []
     for index, step in enumerate(steps):
@@ -202,6 +207,7 @@ def waves(state: Mapping[str, Column]) -> list[dict[str, Any]]:
     """Give the waves of the fields this run has; ``quiet`` ones are drawn only when asked for."""
     return [
         {
+            "group": w.group,
             "key": w.key,
             "detail": w.detail,
             "high": w.high,

@@ -147,7 +147,11 @@ def _text(canvas: Canvas, look: Look, said: dict[str, str], body: str) -> None:
         return
     text, x = unescape(body), float(said["x"])
     share = {"middle": 0.5, "end": 1.0}.get(said.get("text-anchor", ""), 0.0)
-    canvas.text(x - share * width_of(text, bold=look.bold), float(said["y"]), text, look.fill, bold=look.bold)
+    before, y, upward = share * width_of(text, bold=look.bold), float(said["y"]), said.get("transform", "")
+    if upward and upward != f"rotate(-90 {said['x']} {said['y']})":
+        raise ValueError(f"a text is turned a quarter to the left or not at all; {upward!r} is neither")
+    x, y = (x, y + before) if upward else (x - before, y)
+    canvas.text(x, y, text, look.fill, bold=look.bold, upward=bool(upward))
 
 
 _DRAW = {"rect": _rect, "path": _path, "text": _text}

@@ -93,15 +93,18 @@ class Canvas:
         for a, b in _dashed(pieces, dash) if dash else pieces:
             self._segment(a, b, max(1, floor(width + 0.5)), ink)
 
-    def text(self, x: float, y: float, text: str, ink: Ink, *, bold: bool = False) -> None:
-        """Write a text on the line ``y``, from ``x``."""
-        letters, left, line = font(), floor(x), floor(y)
+    def text(self, x: float, y: float, text: str, ink: Ink, *, bold: bool = False, upward: bool = False) -> None:
+        """Write a text on the line ``y``, from ``x``; or up from there, turned to the left."""
+        letters, left, line, along = font(), floor(x), floor(y), 0
         for letter in text:
             rows = letters.get(letter, letters[""])
             for down, row in enumerate(rows):
                 for start, end in row:
-                    self.span(line - CAPITAL + down, left + start, left + end + bold, ink)
-            left += _advance(letter, bold=bold)
+                    if upward:
+                        self.block(left - CAPITAL + down, line - along - end - bold, 1, end - start + bold, ink)
+                    else:
+                        self.span(line - CAPITAL + down, left + along + start, left + along + end + bold, ink)
+            along += _advance(letter, bold=bold)
 
     def _segment(self, a: Point, b: Point, width: int, ink: Ink) -> None:
         (x, y), (to, down) = a, b

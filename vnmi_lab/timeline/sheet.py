@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MOST = 500
 """A picture draws at most this many steps; of a longer run, its events first."""
 
-GUTTER, WIDTH, TOP = 148, 1000, 36
-LONG, WIDER = 20, 192
+GUTTER, WIDTH, TOP, NAMES = 158, 1000, 36, 28
+LONG, WIDER = 20, 204
 """A longer name is written small, in the wider gutter of a run under KVM."""
 NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -81,9 +81,19 @@ class Sheet:
 
     def name(self, y: float, text: str, detail: str = "") -> None:
         """Name a lane in the gutter."""
-        self.text(16, y, text, ("code small" if len(text) > LONG else "code") if detail else "name")
+        self.text(NAMES, y, text, ("code small" if len(text) > LONG else "code") if detail else "name")
         if detail:
-            self.text(16, y + 13, detail, "detail")
+            self.text(NAMES, y + 13, detail, "detail")
+
+    def owner(self, name: str, top: int) -> None:
+        """Say in the gutter whose the lanes from ``top`` to here are."""
+        if self.y == top:
+            return
+        self.add("rect", "owner", x=0.5, y=top + 0.5, width=19, height=self.y - top)
+        if len(name) * 5.4 + 2 <= self.y - top:  # px, about the length of the name
+            middle = (top + self.y) / 2
+            at = f"rotate(-90 13 {middle})"
+            self.add("text", "detail", escape(NO_XML.sub("", name)), x=13, y=middle, text_anchor="middle", transform=at)
 
     def lane(self, height: int) -> int:
         """Open a lane, ruled off from the one above, and give its top."""

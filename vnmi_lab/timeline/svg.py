@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from vnmi_lab.timeline.bars import draw_nmis
 from vnmi_lab.timeline.columns import at, number, runs
-from vnmi_lab.timeline.fields import written
+from vnmi_lab.timeline.fields import GUEST, NMIS, OUTSIDE, SOFTWARE, WORLD, written
 from vnmi_lab.timeline.palette import STYLES, palette
-from vnmi_lab.timeline.sheet import MOST, NO_XML, TOP, Sheet, known
+from vnmi_lab.timeline.sheet import MOST, NAMES, NO_XML, TOP, Sheet, known
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vnmi_lab.timeline.build import Payload
 
 RULER, CELL, STRIP, WAVE, ROW, CALL = 24, 24, 14, 34, 42, 13
@@ -25,13 +27,16 @@ def svg(payload: Payload, cursor: int | None = None, *, most: int = MOST) -> str
     """Draw a payload as one SVG of at most ``most`` steps, with a playhead at ``cursor`` if there is one."""
     sheet = Sheet(payload, most)
     tops: dict[str, int] = {}
-    for draw in (_ruler, _outside, _calls, _world, _code):
-        draw(sheet, tops)
-    for wave in payload["waves"]:
-        if not wave["quiet"]:
-            tops[wave["key"]] = sheet.y
-            (_bus if wave["style"] in {"bus", "shadow"} else _wave)(sheet, wave)
-    draw_nmis(sheet)
+    _ruler(sheet)
+    for group, name in payload["groups"]:
+        top = sheet.y
+        for draw in DRAWN.get(group, ()):
+            draw(sheet, tops)
+        for wave in payload["waves"]:
+            if wave["group"] == group and not wave["quiet"]:
+                tops[wave["key"]] = sheet.y
+                (_bus if wave["style"] in {"bus", "shadow"} else _wave)(sheet, wave)
+        sheet.owner(name, top)
     _links(sheet, tops)
     if cursor is not None:
         _playhead(sheet, max(0, min(sheet.end - 1, cursor)))
@@ -55,7 +60,7 @@ _LOOK = """text{font:10.5px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monos
 .title{font:600 14px system-ui,"DejaVu Sans",sans-serif;fill:var(--ink)}
 .name{font:12px system-ui,"DejaVu Sans",sans-serif;fill:var(--ink)}
 .code{font-size:11.5px;fill:var(--ink)}.detail,.soft{font-family:system-ui,"DejaVu Sans",sans-serif;font-size:10px}
-.card{fill:var(--bg);stroke:var(--line)}.grid{stroke:var(--line)}
+.card{fill:var(--bg);stroke:var(--line)}.owner{fill:var(--surface);stroke:var(--line)}.grid{stroke:var(--line)}
 .rest{stroke:var(--edge);stroke-dasharray:1 4}.said{fill:var(--ink)}
 .arrow{stroke:var(--ink);stroke-width:1.5;fill:none}.tip{fill:var(--ink)}.box{fill:var(--f);stroke:var(--e)}.solid{fill:var(--e);stroke:var(--e)}
 .fill{fill:var(--f)}.low{stroke:var(--edge);stroke-width:1.25;fill:none}.high{stroke:var(--e);stroke-width:1.75;fill:none;stroke-linejoin:round}
@@ -78,7 +83,7 @@ def _style() -> str:
 # --- lanes, top to bottom ---------------------------------------------------------------------------------------------
 
 
-def _ruler(sheet: Sheet, _tops: dict[str, int]) -> None:
+def _ruler(sheet: Sheet) -> None:
     top = sheet.lane(RULER)
     sheet.name(top + 16, "step")
     every = next((n for n in (1, 2, 5, 10, 20, 50, 100) if n * sheet.col >= 30), 200)  # noqa: PLR2004 - px of a number
@@ -91,7 +96,8 @@ def _outside(sheet: Sheet, tops: dict[str, int]) -> None:
     if not marks:
         return
     top = tops["outside"] = sheet.lane(40)
-    sheet.name(top + 24, "outside")
+    scripted = not sheet.kvm and all(style == "host" for _, style, _ in sheet.p["marks"])
+    sheet.name(top + 24, "script" if scripted else "stimuli")
     ends = [*(sheet.x(mark[0] + 0.5) for mark in marks[1:]), sheet.right + 12]
     for (step, style, text), end in zip(marks, ends, strict=True):
         x = sheet.x(step + 0.5)
@@ -108,7 +114,7 @@ def _calls(sheet: Sheet, _tops: dict[str, int]) -> None:
         return
     top = sheet.lane(14 + CALL * (1 + max(row for _, row, *_ in names)))
     sheet.name(top + 19, "KVM functions")
-    sheet.text(16, top + 32, "that changed something", "detail")
+    sheet.text(NAMES, top + 32, "that changed something", "detail")
     for step, row, end, name in names:
         x, y = sheet.x(step + 0.5), top + 7 + row * CALL
         room = (sheet.x(end + 0.5) if end < sheet.end else sheet.right) - x - 10
@@ -124,7 +130,7 @@ def _world(sheet: Sheet, tops: dict[str, int]) -> None:
     bare = not sheet.p["crossings"] and len(bands) == 1
     top = tops["world"] = sheet.lane(36 if bare else 84)
     high, low = top + 8, top + (8 if bare else 60)
-    for y, text in ((high, "world"),) if bare else ((high, "host"), (low, "guest")):
+    for y, text in ((high, "runs on"),) if bare else ((high, "host"), (low, "guest")):
         sheet.name(y + 13, text)
     for first, end, world in bands:
         x, y = sheet.x(first), low if world == "guest" else high
@@ -216,6 +222,16 @@ def _bus(sheet: Sheet, wave: dict[str, Any]) -> None:
         sheet.label(x + cut + 4, low - 4, end - x - 4, [written(form, value)], f"{style} ink")
 
 
+DRAWN: dict[str, tuple[Callable[[Sheet, dict[str, int]], None], ...]] = {
+    OUTSIDE: (_outside,),
+    SOFTWARE: (_calls,),
+    WORLD: (_world,),
+    GUEST: (_code,),
+    NMIS: (draw_nmis,),
+}
+"""What a group has above its waves."""
+
+
 def _links(sheet: Sheet, tops: dict[str, int]) -> None:
     for first, cause, last, effect, _ in sheet.p["links"]:
         if last >= sheet.end or cause not in tops or effect not in tops:
@@ -224,7 +240,9 @@ def _links(sheet: Sheet, tops: dict[str, int]) -> None:
         down = tops[effect] > tops[cause]
         start, goal = _leaves(cause, tops[cause], down=down), _enters(effect, tops[effect], down=down)
         if effect == "code":
-            goal = tops["main"] - at(sheet.p["columns"]["row"], last) * ROW + (-8 if down else CELL)
+            row = at(sheet.p["columns"]["row"], last)
+            above = -STRIP - 1 if row else -2
+            goal = tops["main"] - row * ROW + (above if down else CELL)
         way, stop, base = (-1, goal - 5, goal - 6) if down else (1, goal + 6, goal + 7)
         bend = f"C{x} {start - 24 * way} {end} {goal + 30 * way} {end} {stop}"
         parts = [(f"M{x} {start}{f'V{stop}' if first == last else bend}", "link")]

@@ -14,25 +14,41 @@ export const CALL = 13; // px, the name of a KVM function
 export function layout(run, view, limit) {
   const depth = run.depth(limit);
   const lanes = [];
-  const add = (id, height, more = {}) => {
-    if (view.draws(id, Boolean(more.wave?.quiet))) lanes.push({ id, height, ...more });
+  const add = (owner, id, height, more = {}) => {
+    if (view.draws(id, Boolean(more.wave?.quiet))) lanes.push({ owner, id, height, ...more });
   };
-  if (run.p.marks.length) add("outside", 40);
+  const waves = (owner) => {
+    for (const wave of run.p.waves) if (wave.group === owner) add(owner, wave.key, WAVE, { wave });
+  };
   const names = run.p.calls.lane;
-  if (names.length) add("calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
-  add("world", bare ? 36 : 84, { bare });
-  add("code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
-  for (const wave of run.p.waves) add(wave.key, WAVE, { wave });
   const nmis = nmiHeight(run, limit);
-  if (nmis) add("nmis", nmis, { limit });
+  if (run.p.marks.length) add("outside", "outside", 40, { scripted: !run.kvm && run.p.marks.every(([, kind]) => kind === "host") });
+  if (names.length) add("kvm", "calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
+  waves("kvm");
+  waves("vmcb");
+  add("world", "world", bare ? 36 : 84, { bare });
+  add("guest", "code", 16 + CELL + depth * ROW + (depth ? STRIP : 0), { depth });
+  waves("guest");
+  if (nmis) add("nmis", "nmis", nmis, { limit });
   lanes.sort((a, b) => view.pinned.has(b.id) - view.pinned.has(a.id)); // pinned ones on top, else in their order
   let top = RULER;
   for (const lane of lanes) {
     lane.top = top;
     top += lane.height;
   }
-  return { lanes, height: top + 8, of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
+  return { lanes, height: top + 8, owners: owners(run, lanes), of: Object.fromEntries(lanes.map((lane) => [lane.id, lane])) };
+}
+
+/** Lanes that stand together and have one owner, as [name, top, height]. */
+function owners(run, lanes) {
+  const names = new Map(run.p.groups);
+  const found = [];
+  lanes.forEach(({ owner, top, height }, i) => {
+    if (i && lanes[i - 1].owner === owner) found.at(-1)[2] += height;
+    else found.push([names.get(owner) ?? owner, top, height]);
+  });
+  return found;
 }
 
 /** Every lane a run has, as [id, quiet]; quiet ones are drawn only when asked for. */
@@ -69,13 +85,20 @@ export class Gutter {
       this.el.appendChild(label);
     };
     name(7, "step");
+    for (const [owner, top, height] of plan.owners) {
+      const room = owner.length * 5.4 + 2 <= height;
+      const label = h("div", "vl-owner", { title: owner }, room ? h("span", "", {}, owner) : "");
+      label.style.top = `${top}px`;
+      label.style.height = `${height}px`;
+      this.el.appendChild(label);
+    }
     for (const lane of plan.lanes) {
-      if (lane.id === "outside") name(lane.top + 14, "outside");
+      if (lane.id === "outside") name(lane.top + 14, lane.scripted ? "script" : "stimuli");
       else if (lane.id === "calls") {
         name(lane.top + 8, "KVM functions");
         detail(lane.top + 24, "that changed something");
       }
-      else if (lane.id === "world" && lane.bare) name(lane.top + 9, "world");
+      else if (lane.id === "world" && lane.bare) name(lane.top + 9, "runs on");
       else if (lane.id === "world") {
         name(lane.top + 9, "host");
         name(lane.top + 61, "guest");
@@ -83,7 +106,7 @@ export class Gutter {
         for (let row = 0; row <= lane.depth; row++)
           name(rowTop(lane, row) + 4, ROW_NAMES[row] || `${row} handlers deep`);
       } else if (lane.id === "nmis") {
-        name(lane.top + 8, "NMIs");
+        name(lane.top + 8, "each NMI");
         detail(lane.top + 24, "arrived, pending, served");
       } else {
         const label = name(lane.top + 4, lane.wave.key, true);

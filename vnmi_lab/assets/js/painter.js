@@ -203,6 +203,12 @@ export class Painter {
     }
   }
 
+  /** Where an arrow enters the code: from above through the name of the handler, if there is one. */
+  intoCode(lane, step, down) {
+    const row = this.run.column("row", step);
+    return rowTop(lane, row) + (down ? (row ? -STRIP - 1 : -2) : CELL);
+  }
+
   /** Cause and effect; a link whose lane is hidden is not drawn. */
   links(wanted) {
     for (const [from, a, to, b] of this.run.p.links.filter(wanted)) {
@@ -212,7 +218,7 @@ export class Painter {
       const [x, right] = [this.x(from + 0.5), this.x(to + 0.5)];
       const down = end.top > start.top;
       const y = leaves(start, down),
-        goal = b === "code" ? rowTop(end, this.run.column("row", to)) + (down ? -8 : CELL) : enters(end, down);
+        goal = b === "code" ? this.intoCode(end, to, down) : enters(end, down);
       const [way, stop, base] = down ? [-1, goal - 5, goal - 6] : [1, goal + 6, goal + 7];
       const bend = `C${x} ${y - 24 * way} ${right} ${goal + 30 * way} ${right} ${stop}`;
       s(group, "path", { d: `M${x} ${y}${from === to ? `V${stop}` : bend}`, class: "vl-link" });
