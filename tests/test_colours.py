@@ -116,7 +116,7 @@ RUNS: dict[str, Callable[[], Payload]] = {
     "legacy": lambda: build(Trace(two_at_once(LEGACY))),
     "vnmi": lambda: build(Trace(two_at_once(VNMI))),
 }
-LANE = re.compile(r'class="(?:code|code small)" x="16" y="(\d+)" text-anchor="start">(\w+)<')
+LANE = re.compile(r'class="(?:code|code small)" x="28" y="(\d+)" text-anchor="start">(\w+)<')
 
 
 def is_line(picture: Picture, x: int, y: int) -> bool:
