@@ -10,7 +10,8 @@ import pytest
 import traitlets
 
 import vnmi_lab
-from tests.timeline_runs import hostile, latched
+from tests.timeline_runs import hostile, latched, nested
+from vnmi_lab.export import FORMATS, write
 from vnmi_lab.guest import Guest
 from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host, Stimulus
@@ -92,3 +93,48 @@ def test_a_scenario_is_shown_by_name_or_text(text: str) -> None:
 def test_text_that_is_no_scenario_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"the library has no scenario 'in-handle'; did you mean 'in-handler'\?"):
         show("in-handle")
+
+
+# --- saving -----------------------------------------------------------------------------------------------------------
+
+
+def sent(timeline: Timeline, monkeypatch: pytest.MonkeyPatch, content: object) -> list[dict[str, Any]]:
+    answers: list[dict[str, Any]] = []
+    monkeypatch.setattr(timeline, "send", answers.append)
+    timeline._handle_custom_msg(content, [])
+    return answers
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_the_page_gets_the_file_it_asks_for(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = latched()
+    made = write(trace, key)
+    answers = sent(Timeline(trace), monkeypatch, {"save": key, "id": "7"})
+    assert answers == [{"saved": "7", "name": made.name, "mime": made.mime, "text": made.text}]
+
+
+def test_the_menu_offers_what_can_be_written() -> None:
+    whole, payload = Timeline(latched()), Timeline(build(latched()))
+    assert [row[0] for row in whole.formats] == [*FORMATS]
+    assert [row[0] for row in payload.formats] == [key for key, made in FORMATS.items() if not made.needs_trace]
+    assert {row[2] for row in whole.formats} == {write(latched(), key).name for key in FORMATS}
+
+
+def test_what_is_hidden_cannot_be_saved_until_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = Timeline(latched(), visible_until=3)
+    assert "hidden until you answer" in sent(timeline, monkeypatch, {"save": "vcd", "id": 1})[0]["error"]
+    timeline.visible_until = None
+    assert "text" in sent(timeline, monkeypatch, {"save": "vcd", "id": 1})[0]
+
+
+def test_a_request_that_cannot_be_met_is_answered_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "did you mean 'vcd'?" in sent(Timeline(latched()), monkeypatch, {"save": "vdc", "id": 1})[0]["error"]
+    assert "needs the trace" in sent(Timeline(build(latched())), monkeypatch, {"save": "vcd", "id": 1})[0]["error"]
+    assert sent(Timeline(latched()), monkeypatch, "nonsense") == []
+
+
+def test_another_run_is_saved_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline, other = Timeline(latched()), nested()
+    timeline.put(build(other), other)
+    answer = sent(timeline, monkeypatch, {"save": "text", "id": 1})[0]
+    assert (answer["text"], answer["name"]) == (write(other, "text").text, write(other, "text").name)

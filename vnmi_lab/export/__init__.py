@@ -61,14 +61,14 @@ FORMATS: Mapping[str, Format] = {
         needs_trace=False,
     ),
     "svg": Format(
-        "Picture", ".svg", "image/svg+xml", "The timeline as it stands in print.", "a browser, Inkscape", _svg,
+        "Picture", ".svg", "image/svg+xml", "The still picture, for a document.", "a browser, Inkscape", _svg,
         needs_trace=False,
     ),
     "vcd": Format(
-        "Waves (VCD)", ".vcd", "text/x-vcd", "Every field as a wave.", "GTKWave, Surfer", vcd,
+        "Waves (VCD)", ".vcd", "text/x-vcd", "Every field as a wave, for GTKWave or Surfer.", "GTKWave, Surfer", vcd,
     ),
     "perfetto": Format(
-        "Perfetto", ".perfetto.json", "application/json", "Tracks, counters and arrows as Chrome trace events.",
+        "Perfetto", ".perfetto.json", "application/json", "Tracks, counters and arrows, for ui.perfetto.dev.",
         "ui.perfetto.dev: Open trace file", perfetto, needs_trace=False,
     ),
     "wavedrom": Format(
@@ -80,13 +80,13 @@ FORMATS: Mapping[str, Format] = {
         "less, grep, diff with a kernel's trace", ftrace,
     ),
     "csv": Format(
-        "Table (CSV)", ".csv", "text/csv", "A row a step with every field.", "a spreadsheet, pandas", tables.csv_table,
+        "Table (CSV)", ".csv", "text/csv", "A row a step with every field, for a spreadsheet.", "a spreadsheet, pandas", tables.csv_table,
     ),
     "jsonl": Format(
         "JSON lines", ".jsonl", "application/x-ndjson", "An object a line and step.", "jq, pandas", tables.jsonl,
     ),
     "json": Format(
-        "JSON", ".json", "application/json", "The run as one object.", "jq, any language", tables.whole_json,
+        "JSON", ".json", "application/json", "The same as one object.", "jq, any language", tables.whole_json,
     ),
     "text": Format(
         "Text", ".txt", "text/plain", "A line a step.", "anything", tables.text,

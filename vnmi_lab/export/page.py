@@ -13,7 +13,6 @@ from hashlib import sha256
 from html import escape
 from typing import TYPE_CHECKING
 
-from vnmi_lab import timeline
 from vnmi_lab.timeline import asset, palette, script
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def page(source: Source) -> str:
         "style": asset("player.css"),
         "payload": json.dumps(payload, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "title": escape(payload["title"]),
-        "summary": escape(timeline.summary(payload)),
     }
     parts = skeleton().split("@@")
     return "".join(words[part] if place % 2 else part for place, part in enumerate(parts))
@@ -44,7 +42,7 @@ def player() -> str:
 
 @cache
 def skeleton() -> str:
-    """Give the page with ``@@title@@``, ``@@summary@@``, ``@@style@@``, ``@@payload@@`` and ``@@script@@`` to fill in.
+    """Give the page with ``@@title@@``, ``@@style@@``, ``@@payload@@`` and ``@@script@@`` to fill in.
 
     A notebook's page fills it in itself when no kernel is there to do it, so the policy is already in it.
     """

@@ -50,7 +50,9 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._controls()
         self.scenario = scenario
         self._run(scenario)
-        self.timeline = Timeline(self._payload(title), cursor=cursor, visible_until=visible_until)
+        payload = self._payload(title)
+        self.timeline = Timeline(payload, cursor=cursor, visible_until=visible_until)
+        self.timeline.put(payload, self.trace)
         self.timeline.observe(lambda change: self._placed(change["new"]), "placed")
         self._show()
         said = widgets.HBox([self.arrivals, self.address], layout=widgets.Layout(flex_flow="row wrap"))
@@ -115,7 +117,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._run(scenario)
         payload = self._payload()
         with self.timeline.hold_sync():
-            self.timeline.set_trait("payload", payload)
+            self.timeline.put(payload, self.trace)
             self.timeline.cursor = min(self.timeline.cursor, payload["steps"] - 1)
         self._stop_placing()
         self._show()

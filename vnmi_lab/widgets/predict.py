@@ -61,7 +61,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Ask ``prediction``."""
         self.prediction = prediction
         self.reveal: Reveal | None = None
-        trace = prediction.trace()
+        self.trace = trace = prediction.trace()
         until = prediction.until(trace)
         self.timeline = Timeline(Beginning(trace, until + 1))
         self.timeline.cursor = until
@@ -90,7 +90,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         try:
             self.reveal = say()
             self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
-            self.timeline.set_trait("payload", self.whole)
+            self.timeline.put(self.whole, self.trace)
             self.question.value = _asked(self.prediction)
             self.choice.disabled = True
             self.buttons.layout.display = "none"

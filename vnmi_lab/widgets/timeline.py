@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
-import anywidget
 import traitlets
 
 from vnmi_lab import timeline
 from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host
 from vnmi_lab.timeline import TraceLike
+from vnmi_lab.widgets.export import Saving
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
@@ -26,7 +26,7 @@ def titled(machine: BareMetal | Host | Kvm) -> str:
     return "A run on bare metal" if isinstance(machine, BareMetal) else "A guest under a host that follows a script"
 
 
-class Timeline(anywidget.AnyWidget):
+class Timeline(Saving):
     """Play, step and scrub through a finished run: a trace, or what ``timeline.build`` made of one.
 
     ``cursor`` is the step shown, both ways. Steps after ``visible_until`` are neither drawn nor reached; None lifts
@@ -57,7 +57,8 @@ class Timeline(anywidget.AnyWidget):
         payload = dict(run) if isinstance(run, Mapping) else timeline.build(run)
         until = payload["visible_until"] if visible_until is None else visible_until
         super().__init__(cursor=cursor, visible_until=until, link=link)
-        self.set_trait("payload", {**payload, "visible_until": None})
+        self.put(payload, None if isinstance(run, Mapping) else run)
+        self.on_msg(self._asked)
 
     @property
     def still(self) -> timeline.Payload:

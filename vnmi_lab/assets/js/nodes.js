@@ -25,6 +25,7 @@ const ICONS = {
   left: "M10 3.500 5.500 8l4.500 4.500",
   right: "M6 3.500 10.500 8 6 12.500",
   pin: "M5.500 2.500h5M6.500 2.500v4L4.500 9h7l-2-2.500v-4M8 9v4.500",
+  save: "M8 2.500v7.500M4.500 7 8 10.500 11.500 7M2.500 11v2.500h11V11",
   choose: "M2.500 4h3M8 4h5.500M2.500 8h8M12.500 8h1M2.500 12h2M7 12h6.500",
 };
 const FILLED = new Set(["first", "back", "play", "pause", "step", "last", "point"]); // the others are drawn as lines

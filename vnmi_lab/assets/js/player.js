@@ -10,6 +10,7 @@ import { LaneMenu } from "./lanemenu.js";
 import { laneIds } from "./lanes.js";
 import { Link } from "./link.js";
 import { loopOver } from "./marks.js";
+import { SaveMenu } from "./download.js";
 import { CodePanel, ProcessorPanel, StackPanel, StepPanel } from "./panels.js";
 import { Tools } from "./tools.js";
 import { runUntil, stopsAt } from "./until.js";
@@ -64,6 +65,7 @@ export class Player {
     this.lanes.setAttribute("aria-pressed", "false");
     this.lanes.hidden = !this.run.p.waves.some((wave) => wave.quiet);
     this.laneMenu = new LaneMenu(this.chart.lanes, laneIds(this.run), () => this.build());
+    this.saving = new SaveMenu(this.model, (sentence) => this.tell(sentence));
     this.help = button("help", "Keys (?)", () => this.toggleKeys());
     this.help.setAttribute("aria-expanded", "false");
     const view = h(
@@ -75,6 +77,7 @@ export class Player {
       button("out", "Zoom out (-)", zoom(1 / 1.4)),
       button("fit", "Fit to the width (0)", zoom(0)),
       button("in", "Zoom in (+)", zoom(1.4)),
+      this.saving.el,
       this.help,
     );
     return h("div", "vl-top", {}, h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.run.p.title), view);
@@ -85,6 +88,7 @@ export class Player {
     this.bar.build(limit);
     this.chart.build(limit);
     this.laneMenu.show();
+    this.saving.show(limit < this.run.length - 1);
     this.seek(this.cursor, { jump: true, save: false, sub: this.sub });
   }
 
@@ -99,7 +103,7 @@ export class Player {
       this.undo.push(() => model.off(name, action));
     };
     on(root, "keydown", (event) => this.key(event));
-    on(document, "pointerdown", ({ target }) => [this.tools.until, this.laneMenu].forEach((menu) => menu.leave(target)));
+    on(document, "pointerdown", ({ target }) => [this.tools.until, this.laneMenu, this.saving].forEach((menu) => menu.leave(target)));
     watch("change:cursor", () => {
       if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
     });
@@ -129,6 +133,7 @@ export class Player {
     this.undo.push(
       () => size.disconnect(),
       () => this.link.close(),
+      () => this.saving.close(),
       watchTheme((name) => {
         root.dataset.theme = name;
       }),
