@@ -80,7 +80,7 @@ FORMATS: Mapping[str, Format] = {
         "less, grep, diff with a kernel's trace", ftrace,
     ),
     "csv": Format(
-        "Table (CSV)", ".csv", "text/csv", "A row a step with every field, for a spreadsheet.", "a spreadsheet, pandas", tables.csv_table,
+        "Table (CSV)", ".csv", "text/csv", "A row a step with every field.", "a spreadsheet, pandas", tables.csv_table,
     ),
     "jsonl": Format(
         "JSON lines", ".jsonl", "application/x-ndjson", "An object a line and step.", "jq, pandas", tables.jsonl,
