@@ -137,7 +137,9 @@ function integer(value) {
 export class ProcessorPanel {
   constructor(run) {
     this.run = run;
-    this.el = panel("processor", `${run.kvm ? "KVM and processor" : "Processor"}, after this step`);
+    this.name = run.kvm ? "KVM and processor" : "Processor";
+    this.el = panel("processor", `${this.name}, after this step`);
+    this.heading = this.el.firstChild;
     this.strip = new BitStrip(run);
     this.rows = [];
     const more = h("details", "vl-more", {}, h("summary", "", {}, "Other registers, and what stays 0 in this run"));
@@ -174,6 +176,8 @@ export class ProcessorPanel {
       said.textContent = said.title = text;
     }
     this.strip.show(step);
+    const { inner } = this.run;
+    this.heading.textContent = `${this.name}, after ${inner ? `sub-step ${inner.sub + 1}` : "this step"}`;
   }
   flags(value) {
     if (typeof value !== "number") return "";

@@ -1,7 +1,7 @@
 // The player: chart, panels and controls, and the one cursor they share.
 
 import { clamp, Run } from "./run.js";
-import { button, h, takesText, watchTheme } from "./nodes.js";
+import { button, h, takesText, theme, watchTheme } from "./nodes.js";
 import { Bar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Flags } from "./flags.js";
@@ -80,7 +80,8 @@ export class Player {
       this.saving.el,
       this.help,
     );
-    return h("div", "vl-top", {}, h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.run.p.title), view);
+    this.title = h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.run.p.title);
+    return h("div", "vl-top", {}, this.title, view);
   }
 
   build() {
@@ -339,8 +340,12 @@ export class Player {
     this.help.setAttribute("aria-expanded", String(open));
   }
 
+  /** On paper: a still picture in the light palette; of a long run the steps around the cursor, which the title says. */
   print(on) {
     this.chart.print(on);
+    const { from, to } = this.chart.paper ?? {};
+    this.title.dataset.printed = on && to - from <= this.limit() ? ` (steps ${from} to ${to - 1} of ${this.limit()})` : "";
+    this.root.dataset.theme = on ? "light" : theme();
     this.chart.show(this.cursor);
   }
 

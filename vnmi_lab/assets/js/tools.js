@@ -11,8 +11,8 @@ export class Tools {
     this.until = new UntilMenu(player);
     this.search = new SearchBox(player);
     const press = (node, pressed = "false") => node.setAttribute("aria-pressed", pressed);
-    this.loop = named("loop", "Loop", "Play in a loop (O)", () => player.toggleLoop());
-    this.micro = named("micro", "Sub-steps", "Look inside steps (M)", () => player.toggleMicro());
+    this.loop = named("loop", "Loop", "Loop: play over and over (O)", () => player.toggleLoop());
+    this.micro = named("micro", "Sub-steps", "Sub-steps: look inside (M)", () => player.toggleMicro());
     this.micro.hidden = !player.run.micro.size;
     this.a = this.marker("a", player);
     this.b = this.marker("b", player);
