@@ -3,7 +3,7 @@
 import { button, h } from "./nodes.js";
 import { Menu } from "./menu.js";
 
-const LANE_NAMES = { outside: "outside", calls: "KVM functions", world: "world", code: "code", nmis: "NMIs" };
+const LANE_NAMES = { outside: "stimuli", calls: "KVM functions", world: "world", code: "code", nmis: "each NMI" };
 
 /** What the learner chose; a lane nobody spoke of is drawn unless it is quiet, or when all are asked for. */
 export class LaneView {
