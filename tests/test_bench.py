@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from vnmi_lab import bench
+from vnmi_lab import bench, cli
 from vnmi_lab.machine import BareMetal
 
 
@@ -37,3 +38,40 @@ def test_both_guests_do_what_their_names_say() -> None:
     assert loop.cpu.frames == ()
     counter = heavy.cpu.memory.read(0x340010, 8)
     assert counter > 50, "an NMI every dozen steps or so"
+
+
+def test_outside_a_checkout_the_browser_is_not_measured_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "PAGES", tmp_path / "benchmarks" / "browser")
+    assert cli.main(["bench", "--browser"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "vnmi-lab: what measures in a browser is in a checkout only (benchmarks/browser)\n"
+    assert said.out == ""
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == "ipympl" else name)
+    assert bench.browser() == 1
+    assert capsys.readouterr().err == 'vnmi-lab: ipympl is not installed (pip install "vnmi_lab[bench,test]")\n'
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_every_view_is_measured_in_the_browser(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.browser import measure
+
+    for name, value in {"SIZES": (150,), "PAINTS": 1, "CLICKS": 6, "SECONDS": 2, "SCRUBBED": 20}.items():
+        monkeypatch.setattr(measure, name, value)
+    assert bench.browser(as_json=True) == 0
+    figures = {figure["name"]: figure for figure in json.loads(capsys.readouterr().out)["figures"]}
+    views = ("player", "matplotlib, Image", "ipympl")
+    for view in views:
+        own = [figure["value"] for name, figure in figures.items() if f", {view}: " in name and "messages" not in name]
+        assert len(own) >= 5
+        assert all(value > 0 for value in own)
+    assert {"150 steps, player: messages during a scrub of 20", "150 steps, player: messages once it rests"} <= set(
+        figures
+    )

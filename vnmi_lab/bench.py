@@ -4,6 +4,9 @@ Against Unicorn (extra ``bench``), which a Python user would pick otherwise: an 
 boundary, so untraced steps compare with Unicorn stepped one instruction at a time, and traced steps with a
 per-instruction hook that reads RIP, RSP and RFLAGS. Unicorn runs the same bytes, but delivers no NMI.
 
+Against matplotlib and ipympl, with which a notebook would show a run otherwise: ``browser``, in Chromium
+(``benchmarks/browser``).
+
 Against Spin, which somebody who knows model checking would pick instead of the judge: ``benchmarks/spin/nmi.pml``.
 """
 
@@ -18,6 +21,7 @@ import sys
 import time
 import tracemalloc
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -46,6 +50,7 @@ GUESTS = {
     ),
 }
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
+PAGES = Path(__file__).parents[1] / "benchmarks" / "browser"
 PROMELA = Path(__file__).parents[1] / "benchmarks" / "spin" / "nmi.pml"
 
 
@@ -62,7 +67,7 @@ class Figure:
     def __str__(self) -> str:
         """Return one line."""
         verdict = "" if self.met is None else f"   target {self.target}: {'met' if self.met else 'MISSED'}"
-        return f"{self.name:<58} {self.value:>12,.2f} {self.unit}{verdict}"
+        return f"{self.name:<74} {self.value:>12,.2f} {self.unit}{verdict}"
 
 
 def main(*, as_json: bool = False) -> int:
@@ -76,6 +81,43 @@ def main(*, as_json: bool = False) -> int:
         if find_spec("unicorn") is None:
             print('no comparison with Unicorn: it is not installed (pip install "vnmi_lab[bench]")')
     return 0
+
+
+def browser(*, as_json: bool = False) -> int:
+    """Measure the player in Chromium, beside two views that matplotlib draws, and print it as ``main`` does.
+
+    1 and one line where that cannot be measured.
+    """
+    try:
+        figures = _in_browser()
+        if as_json:
+            print(json.dumps({"load": os.getloadavg()[0], "figures": [asdict(f) for f in figures]}, indent=1))
+            return 0
+        print(f"{'load of this machine, of ' + str(os.cpu_count()) + ' processors':<74} {os.getloadavg()[0]:>12,.2f}")
+        for figure in figures:
+            print(figure, flush=True)  # it takes minutes
+    except NotMeasuredError as problem:
+        print(f"vnmi-lab: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class NotMeasuredError(Exception):
+    """What is needed is not here; one line says what."""
+
+
+def _in_browser() -> Iterator[Figure]:
+    """Load the measurements of ``benchmarks/browser``, which are no part of the package, and begin."""
+    if not (PAGES / "measure.py").is_file():
+        raise NotMeasuredError(f"what measures in a browser is in a checkout only ({'/'.join(PAGES.parts[-2:])})")
+    for needed in ("playwright", "ipympl"):
+        if find_spec(needed) is None:
+            raise NotMeasuredError(f'{needed} is not installed (pip install "vnmi_lab[bench,test]")')
+    root = str(PAGES.parents[1])
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    measured: Iterator[Figure] = import_module("benchmarks.browser.measure").measure()
+    return measured
 
 
 def measure() -> Iterator[Figure]:

@@ -237,12 +237,15 @@ def _write(text: str, output: Path | None, name: str = "") -> None:
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    what = "measure the player in Chromium, beside matplotlib and ipympl (from a checkout)"
+    parser.add_argument("--browser", action="store_true", help=what)
 
 
 def _bench(options: argparse.Namespace) -> int:
     from vnmi_lab import bench
 
-    return bench.main(as_json=options.json)
+    measured = bench.browser if options.browser else bench.main
+    return measured(as_json=options.json)
 
 
 def _explore_arguments(parser: argparse.ArgumentParser) -> None:
