@@ -271,6 +271,8 @@ def test_search_finds_texts_rules_and_functions_and_counts(show: Open, legacy: P
     shown.at(0)
     count = shown.player().locator(".vl-count")
     expect(count).to_have_text(re.compile("^[0-9]+ hits$"))
+    hits = shown.player().locator(".vl-hit").count()
+    expect(count).to_have_text(f"{hits} hits")
     box.press("Enter")
     expect(count).to_have_text(re.compile("^1 of "))
     first = shown.player().get_attribute("data-cursor")

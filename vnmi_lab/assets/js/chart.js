@@ -31,6 +31,7 @@ export class Chart {
     this.el = h("div", "vl-chart", {}, this.gutter.el, this.scroll);
     this.lanes = new LaneView();
     this.marks = { a: null, b: null };
+    this.hits = []; // steps that were searched for
     this.built = () => {}; // called when everything stands somewhere else
     this.zoom = 0; // px of one step, 0 to fit
     const scrolled = () => {
@@ -81,7 +82,6 @@ export class Chart {
     this.cover.style.width = `${hidden * this.col}px`;
     this.drawn = null;
     this.paint();
-    this.flagMarks();
     this.built();
   }
 
@@ -114,6 +114,7 @@ export class Chart {
     this.svg = svg;
     this.drawn = { from, to };
     this.heat();
+    this.flagMarks();
   }
 
   /** Dim what is still to come, as far as it can be seen: a veil over 10,000 steps is slow to draw. */
@@ -210,7 +211,19 @@ export class Chart {
       node.style.left = `${middle(step)}px`;
       nodes.push(node);
     }
+    const { from, to } = this.drawn;
+    for (const step of this.hits.filter((hit) => hit >= from && hit < to)) {
+      const node = h("div", "vl-hit");
+      node.style.left = `${middle(step)}px`;
+      nodes.push(node);
+    }
     this.marked.replaceChildren(...nodes);
+  }
+
+  /** Show under the step numbers where something was found. */
+  found(hits) {
+    this.hits = hits;
+    this.flagMarks();
   }
 
   // paper

@@ -3,7 +3,7 @@
 import { button, h } from "./nodes.js";
 import { nextHit, stepsWith } from "./search.js";
 
-/** `player` needs run, cursor, limit(), travel(step) and leave() to give the focus back to the chart. */
+/** `player` needs run, chart, cursor, limit(), travel(step) and leave() to give the focus back to the chart. */
 export class SearchBox {
   constructor(player) {
     this.player = player;
@@ -30,6 +30,7 @@ export class SearchBox {
   }
   look() {
     this.hits = stepsWith(this.player.run, this.input.value, this.player.limit());
+    this.player.chart.found(this.hits);
     this.show(this.player.cursor);
   }
   show(step) {
