@@ -23,6 +23,7 @@ __all__ = [
     "doctor",
     "show",
     "side_by_side",
+    "state_graph",
 ]
 
 # The name in this package, the module that has it, and its name there (None: the module itself).
@@ -39,6 +40,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load_ipython_extension": ("vnmi_lab.widgets", "load_ipython_extension"),
     "show": ("vnmi_lab.widgets", "show"),
     "side_by_side": ("vnmi_lab.widgets", "side_by_side"),
+    "state_graph": ("vnmi_lab.widgets", "state_graph"),
 }
 
 

@@ -8,6 +8,7 @@ that breaks a law is reached by a shortest schedule. A schedule is data: it repl
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import groupby
@@ -147,13 +148,22 @@ class Node(NamedTuple):
 
 
 Came = dict[object, "tuple[object, str] | None"]
+Record = Callable[["Node | None", str, Node, Kvm], None]
+"""Hears of every transition: where it starts (None for the first state), the action, where it leads to, and the machine
+there, to be looked at."""
 
 
-def explore(search: Search) -> Verdict:
+def _ignore(_before: Node | None, _action: str, _after: Node, _kvm: Kvm) -> None:
+    """Hear of a transition without taking note."""
+
+
+def explore(search: Search, record: Record | None = None) -> Verdict:
     """Visit every state that some schedule reaches; stop at the first that breaks a law."""
     began = time.perf_counter()
     kvm = search.machine()
     start = Node(kvm.snapshot(), Watch(search.nmis, search.irqs, history=() if search.history else None))
+    hear = record or _ignore
+    hear(None, "", start, kvm)
     came: Came = {start.key: None}
     then: dict[object, object] = {}
     queue: list[tuple[int, int, int, Node]] = [(0, 0, 0, start)]
@@ -168,6 +178,7 @@ def explore(search: Search) -> Verdict:
         arrivals, steps, _order, node = heappop(queue)
         for action, after, moment in _successors(search, kvm, node):
             transitions += 1
+            hear(node, action, after, kvm)
             if action == STEP and not (after.watch.left or after.watch.irqs):
                 then[node.key] = after.key
             if after.key in came:

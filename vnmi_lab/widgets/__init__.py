@@ -2,11 +2,22 @@
 
 from vnmi_lab.widgets.bench import Bench
 from vnmi_lab.widgets.compare import Compare, side_by_side
+from vnmi_lab.widgets.graph import StateGraph, state_graph
 from vnmi_lab.widgets.notebook import load_ipython_extension, register
 from vnmi_lab.widgets.predict import Predict
 from vnmi_lab.widgets.show import show
 from vnmi_lab.widgets.timeline import Timeline
 
-__all__ = ["Bench", "Compare", "Predict", "Timeline", "load_ipython_extension", "show", "side_by_side"]
+__all__ = [
+    "Bench",
+    "Compare",
+    "Predict",
+    "StateGraph",
+    "Timeline",
+    "load_ipython_extension",
+    "show",
+    "side_by_side",
+    "state_graph",
+]
 
 register()

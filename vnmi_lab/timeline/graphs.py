@@ -1,0 +1,161 @@
+"""The drawing of a graph of states, layer beside layer, and the page without a browser's help: picture and tables."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from vnmi_lab.timeline.layers import layered
+from vnmi_lab.timeline.shapes import Shape, document, drawn, path, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WIDTH, HEIGHT, GAP, MARGIN = 148, 62, 34, 28
+"""Pixels: a node, what is free between two of a layer, and around all."""
+AWAY, TRACK = 11, 15
+"""Pixels: how far above the middle of a node edges go on, and below it back; from one way back to the next."""
+BENT = 14
+"""Straight pieces that stand for a curve."""
+UNIT, TITLE, LINE = 232, 36, 18
+
+
+def drawing(
+    nodes: Sequence[dict[str, Any]], edges: Sequence[list[Any]], walk: Sequence[int], broken: int | None
+) -> dict[str, Any]:
+    """Give the drawing of a graph: a layer is a unit wide; ``places`` are ``[unit, pixel]`` of each node's middle."""
+    layers = layered(len(nodes), [(a, b) for a, b, *_ in edges])
+    tallest = max(map(len, layers), default=0)
+    rows = 2 * MARGIN + tallest * (HEIGHT + GAP) - GAP
+    places = [[0.0, 0.0]] * len(nodes)
+    for rank, layer in enumerate(layers):
+        top = (rows - len(layer) * (HEIGHT + GAP) + GAP) / 2
+        for at, node in enumerate(layer):
+            places[node] = [rank + 0.5, round(top + at * (HEIGHT + GAP) + HEIGHT / 2, 1)]
+    far = [edge for edge in edges if places[edge[1]][0] < places[edge[0]][0] - 1]
+    tracks = {(edge[0], edge[1]): rows + TRACK * n for n, edge in enumerate(sorted(far, key=lambda e: e[0] - e[1]))}
+    shapes: list[Shape] = []
+    for edge in sorted(edges, key=lambda edge: edge[4]):
+        shapes += _edge(edge, places, tracks.get((edge[0], edge[1]), 0))
+    height = rows + TRACK * len(far) + 6 * bool(far)
+    walked = set(walk)
+    for number, (own, place) in enumerate(zip(nodes, places, strict=True)):
+        shapes += _node(own, place, on_way=number in walked, broken=number == broken)
+    return {
+        "columns": len(layers),
+        "height": height,
+        "node": [WIDTH, HEIGHT],
+        "places": places,
+        "shapes": shapes,
+    }
+
+
+def _node(node: dict[str, Any], place: list[float], *, on_way: bool, broken: bool) -> list[Shape]:
+    x, y = place
+    style = "mask" if broken else "guest" if node["name"].startswith("guest") else "main"
+    top = y - HEIGHT / 2
+    frame = [[x, -WIDTH / 2, top], [x, WIDTH / 2, top], [x, WIDTH / 2, top + HEIGHT], [x, -WIDTH / 2, top + HEIGHT]]
+    shapes = [path(frame, f"{style} box{' thick' if on_way else ''}")]
+    if broken:
+        inner = [[x, dx - (4 if dx > 0 else -4), at + (4 if at == top else -4)] for _, dx, at in frame]
+        shapes.append(path([*inner, inner[0]], f"{style} high"))
+    left = 10 - WIDTH / 2
+    shapes.append(text(x, top + 17, [node["name"]], f"{style} ink strong", dx=left))
+    for n, line in enumerate(node["lines"]):
+        shapes.append(text(x, top + 31 + 12 * n, [line], f"{style} ink soft", dx=left))
+    count = f"{node['states']:,}"
+    shapes.append(text(x, top + HEIGHT - 8, [count], f"{style} ink soft", dx=-left, anchor="end"))
+    return shapes
+
+
+def _edge(edge: list[Any], places: Sequence[list[float]], track: float) -> list[Shape]:
+    """Draw an edge with its label; one that goes back more than a layer goes along a track below all nodes."""
+    first, last, labels, _, on_way = edge
+    (x, y), (x2, y2) = places[first], places[last]
+    half = WIDTH / 2
+    if x2 > x:
+        curves = [[(x, half, y - AWAY), (x + 0.5, 0, y - AWAY), (x + 0.5, 0, y2 - AWAY), (x2, -half - 7, y2 - AWAY)]]
+    elif x2 == x:
+        reach = half + 34
+        curves = [[(x, half, y + AWAY), (x, reach, y + AWAY), (x, reach, y2 + AWAY), (x, half + 7, y2 + AWAY)]]
+    elif x2 == x - 1:
+        gap = x - 0.5
+        curves = [[(x, -half, y + AWAY), (gap, 0, y + AWAY), (gap, 0, y2 + AWAY), (x2, half + 7, y2 + AWAY)]]
+    else:
+        near, there = (x, -half - 16, track), (x2, half + 20, track)
+        curves = [
+            [(x, -half, y + AWAY), (x, -half - 22, y + AWAY), (x, -half - 6, track), near],
+            [near, near, there, there],
+            [there, (x2, half + 4, track), (x2, half + 24, y2 + AWAY), (x2, half + 7, y2 + AWAY)],
+        ]
+    into, way = (-half, -1) if x2 > x else (half, 1)
+    end = y2 + (-AWAY if x2 > x else AWAY)
+    tip = [[x2, into + 8 * way, end - 4], [x2, into + 8 * way, end + 4], [x2, into, end]]
+    points = [_between(curve, n / BENT) for curve in curves for n in range(BENT + 1)]
+    style = "way" if on_way else "edge"
+    said = labels[0] if len(labels) == 1 else f"{labels[0]} +{len(labels) - 1}"
+    at = points[BENT // 2] if len(curves) == 1 else curves[1][0]
+    anchor, beside = ("middle", 0.0) if len(curves) == 1 else ("end", -4.0)
+    return [
+        path([[round(u, 3), round(dx, 1), round(v, 1)] for u, dx, v in points], style),
+        path(tip, f"{style}-tip tip"),
+        text(round(at[0], 3), round(at[2] - 3, 1), [said], f"{style}-said small", dx=at[1] + beside, anchor=anchor),
+    ]
+
+
+def _between(ends: Sequence[tuple[float, float, float]], t: float) -> tuple[float, ...]:
+    """Give a point of a Bezier curve."""
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+    return tuple(sum(w * end[n] for w, end in zip(weights, ends, strict=True)) for n in range(3))
+
+
+# --- without a browser -----------------------------------------------------------------------------------------------
+
+LOOK = """.edge{stroke:var(--edge);fill:none}.edge-tip{fill:var(--edge)}.edge-said{fill:var(--muted)}
+.edge-said,.way-said{stroke:var(--bg);stroke-width:3;paint-order:stroke}
+.way{stroke:var(--accent);stroke-width:2.25;fill:none}.way-tip{fill:var(--accent)}
+.way-said{fill:var(--accent);font-weight:600}"""
+
+
+def summary(payload: dict[str, Any]) -> str:
+    """Say in a line what was explored, and how it ended."""
+    return f"{payload['title']}. {payload['verdict']}"
+
+
+def svg(payload: dict[str, Any]) -> str:
+    """Draw the graph as one SVG, with what is to be said below it."""
+    shown = payload["drawing"]
+    lines = [payload["verdict"], payload["note"], *([payload["scenario"]] if payload["scenario"] else [])]
+    body = drawn(shown["shapes"], UNIT)
+    said = drawn([text(16, shown["height"] + LINE * (n + 1), [line], "lane") for n, line in enumerate(lines)], 1)
+    width = max(UNIT * shown["columns"] + 16, 900)
+    whole = f'<g transform="translate(0,{TITLE})">{body}{said}</g>'
+    return document(whole, width, TITLE + shown["height"] + LINE * (len(lines) + 1), payload["title"], LOOK)
+
+
+def tables(payload: dict[str, Any]) -> str:
+    """Give the states, the ways between them and the counterexample as HTML tables."""
+    names = [f"{n}. {node['name']}: {', '.join(node['lines'])}" for n, node in enumerate(payload["nodes"])]
+    nodes = [
+        [name, f"{node['states']:,}", node["nmis"], node["steps"]]
+        for name, node in zip(names, payload["nodes"], strict=True)
+    ]
+    edges = [[names[a], ", ".join(labels), names[b], f"{count:,}"] for a, b, labels, count, _ in payload["edges"]]
+    walk = [[n, said, sentence, names[node]] for n, (node, said, sentence) in enumerate(payload["walk"])]
+    found = _table("States", ["seen", "states", "first reached after NMIs", "and steps"], nodes)
+    found += _table("Ways", ["from", "by", "to", "transitions"], edges)
+    return found + (_table("The counterexample", ["step", "what", "", "leads to"], walk) if walk else "")
+
+
+def html(payload: dict[str, Any]) -> str:
+    """Give picture and tables as HTML for pages that run no script and strip what they do not trust."""
+    picture = b64encode(svg(payload).encode()).decode()
+    image = f'<img alt="{escape(summary(payload))}" src="data:image/svg+xml;base64,{picture}">'
+    return f"<figure>{image}<details><summary>States and ways as tables</summary>{tables(payload)}</details></figure>"
+
+
+def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
