@@ -117,10 +117,10 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Return question, options and answer for a page where nothing can be clicked."""
-        rows = "<br>".join(f"{letter}. {prose(option.text)}" for letter, option in lettered(self.options))
+        rows = "".join(f"<li>{letter}. {prose(option.text)}</li>" for letter, option in lettered(self.options))
         reveal = _rows(Reveal(self.options, None, self.answer(), "skipped").lines())
         return box(
-            f'<p><strong>Predict.</strong> {prose(self.question)}</p><ol type="A">{rows}</ol>'
+            f'<p><strong>Predict.</strong> {prose(self.question)}</p><ul style="list-style:none">{rows}</ul>'
             f"<details><summary>What the machine does</summary>{reveal}</details>",
             "--jp-brand-color1",
         )

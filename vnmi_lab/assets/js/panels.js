@@ -148,8 +148,8 @@ export class ProcessorPanel {
     for (const field of run.p.fields) {
       const [, group, , , folded] = field;
       if (!folded && !groups.has(group)) groups.set(group, h("dl", "vl-fields"));
-      (folded ? rest : groups.get(group)).append(this.row(field));
-      if (field[0] === STRIPPED && !folded && this.strip.named.size) groups.get(group).append(this.strip.el);
+      const row = (folded ? rest : groups.get(group)).appendChild(this.row(field));
+      if (field[0] === STRIPPED && !folded && this.strip.named.size) row.append(h("dd", "vl-strip", {}, this.strip.el));
     }
     const parts = h("div", "vl-parts");
     for (const name of GROUPS)
