@@ -19,7 +19,9 @@ from tests.timeline_runs import Run, hostile, latched, looping, nested
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.kvm import Kvm
+from vnmi_lab.library import LIBRARY, find
 from vnmi_lab.machine import BareMetal, Host, Stimulus
+from vnmi_lab.scenario import BARE
 from vnmi_lab.timeline import Payload, TraceLike, build, html, palette, shown, state_at, summary, svg, table
 from vnmi_lab.timeline.columns import JSON_SAFE, at, column, number, plain, runs
 from vnmi_lab.timeline.fields import FIELDS, WAVES, written
@@ -112,7 +114,8 @@ def test_the_real_machine_links_the_iret_to_the_nmi_it_lets_in() -> None:
     payload = build(bare())
     causes = [link for link in payload["links"] if link[1] == "nmi_mask"]
     assert len(causes) == 1
-    iret, _, taken, _, _ = causes[0]
+    iret, _, taken, _, _, rule = causes[0]
+    assert rule == "R-IRET-UNMASK"
     assert payload["words"][payload["text"][iret]] == "iretq"
     assert payload["kinds"][taken] == "deliver"
 
@@ -190,12 +193,15 @@ def test_a_trace_without_steps_says_so() -> None:
 def by_label(payload: Payload) -> list[tuple[str, str, str, str]]:
     """Give links as the labels of their steps and their lanes."""
     label = [payload["words"][index] for index in payload["text"]]
-    return [(label[first], cause, label[last], effect) for first, cause, last, effect, _ in payload["links"]]
+    return [(label[first], cause, label[last], effect) for first, cause, last, effect, *_ in payload["links"]]
 
 
 def test_legacy_leads_from_the_iret_exit_by_a_single_step_to_the_injection() -> None:
-    assert by_label(build(legacy()))[:7] == [
+    assert by_label(build(legacy()))[:10] == [
+        ("NMI arrives x2", "outside", "NMI arrives x2", "nmi_queued"),
         ("NMI arrives x2", "outside", "#VMEXIT INTR (60h)", "world"),
+        ("VMRUN", "nmi_queued", "VMRUN", "nmi_pending"),
+        ("VMRUN", "nmi_queued", "VMRUN", "nmi_injected"),
         ("VMRUN", "event_inj", "NMI taken", "code"),
         ("#VMEXIT IRET (74h)", "world", "KVM: iret_interception", "awaiting_iret_completion"),
         ("VMRUN", "nmi_singlestep", "#VMEXIT EXC_DB (41h)", "world"),
@@ -207,7 +213,10 @@ def test_legacy_leads_from_the_iret_exit_by_a_single_step_to_the_injection() -> 
 
 def test_vnmi_leads_from_v_nmi_to_the_handler() -> None:
     assert by_label(build(vnmi())) == [
+        ("NMI arrives x2", "outside", "NMI arrives x2", "nmi_queued"),
         ("NMI arrives x2", "outside", "#VMEXIT INTR (60h)", "world"),
+        ("VMRUN", "nmi_queued", "VMRUN", "v_nmi_pending"),
+        ("VMRUN", "nmi_queued", "VMRUN", "nmi_injected"),
         ("VMRUN", "event_inj", "NMI taken", "code"),
         ("VMRUN", "v_nmi_pending", "NMI taken", "code"),
         ("iretq", "live_v_nmi_blocking", "NMI taken", "code"),
@@ -217,7 +226,31 @@ def test_vnmi_leads_from_v_nmi_to_the_handler() -> None:
 def test_nothing_leads_from_an_unmasking_to_an_nmi_that_came_later() -> None:
     guest = Guest.of("nop\none: nop\nnop\ntwo: nop\nhlt", {2: HANDLER}, tail="hlt")
     payload = build(Trace(Kvm(guest, LEGACY, stimuli=[Stimulus("one"), Stimulus("two")])))
-    assert "nmi_injected" not in {effect for *_, effect in by_label(payload)}
+    assert "nmi_masked" not in {cause for _, cause, *_ in by_label(payload)}
+
+
+def test_an_interrupted_delivery_leads_through_exitintinfo_to_the_next_injection() -> None:
+    found = by_label(build(Trace(find("idt-absent").machine())))
+    assert found[3:] == [
+        ("#VMEXIT NPF (400h)", "world", "#VMEXIT NPF (400h)", "exit_int_info"),
+        ("#VMEXIT NPF (400h)", "exit_int_info", "KVM: npf_interception", "nmi_injected"),
+        ("KVM: npf_interception", "nmi_injected", "VMRUN", "event_inj"),
+        ("VMRUN", "event_inj", "NMI taken", "code"),
+    ]
+    lost = by_label(build(Trace(find("idt-absent-lost").machine())))
+    assert lost[-1][-1] == "exit_int_info"
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_every_link_names_a_rule_that_travels_and_lanes_that_exist(name: str) -> None:
+    for policy in dict.fromkeys((BARE, LIBRARY[name].scenario.policy, "legacy", "vnmi")):
+        payload = build(Trace(LIBRARY[name].scenario.on(policy).machine(), limit=300))
+        lanes = {"outside", "world", "code", *(wave["key"] for wave in payload["waves"])}
+        for first, cause, last, effect, sentence, rule in payload["links"]:
+            assert first <= last
+            assert {cause, effect} <= lanes
+            assert sentence
+            assert rule in payload["rules"], (policy, sentence)
 
 
 def test_kvms_lanes_are_drawn_and_the_hosts_own_nmi_state_is_not() -> None:

@@ -191,7 +191,7 @@ def _flows(sheet: _Sheet, payload: Payload) -> None:
         name = tracks.get(lane, "steps")
         return name if step in there.get(name, ()) else "steps"
 
-    for count, (first, cause, last, effect, sentence) in enumerate(payload["links"], start=1):
+    for count, (first, cause, last, effect, sentence, _) in enumerate(payload["links"], start=1):
         flow = {"id": count, "cat": "cause", "args": {"why": sentence}}
         begin, end = first + LEAVES / STEP, last + REACHES / STEP
         sheet.add("s", track(cause, first), begin, "cause and effect", **flow)

@@ -104,7 +104,7 @@ def _edges(payload: Payload, lanes: Lanes, end: int) -> list[str]:
     letters = iter(LETTERS)
     nodes: dict[tuple[str, int], str] = {}
     edges = []
-    for first, cause, last, effect, _ in payload["links"]:
+    for first, cause, last, effect, *_ in payload["links"]:
         ends = [("code" if lane == "outside" else lane, step) for lane, step in ((cause, first), (effect, last))]
         if last >= end or any(lane not in lanes for lane, _ in ends) or ends[0] == ends[1]:
             continue

@@ -9,6 +9,7 @@ from vnmi_lab.timeline.blocked import read
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
 from vnmi_lab.timeline.fields import FIELDS, FLAGS, OPEN, Field, group_names
 from vnmi_lab.timeline.instances import as_data, instances
+from vnmi_lab.timeline.links import links
 from vnmi_lab.timeline.micro import micro
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ Payload: TypeAlias = dict[str, Any]
 ``words``; ``columns`` (see ``columns.py``) of ``world``, ``row``, ``owner`` and ``at``, which is RIP where the step
 began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
 ``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
-the changes name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers``, ``waves`` and ``links``
-(see ``lanes.py``); ``visible_until``.
+the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers`` and ``waves``
+(see ``lanes.py``); ``links`` (see ``links.py``); ``visible_until``.
 
 ``groups``: whose the lanes are, top to bottom, as ``[id, name]``; a wave names its own.
 ``blocked``: why an NMI is kept out (see ``blocked.py``), None where there is no machine to ask.
@@ -67,6 +68,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
     state = table([step.state for step in steps])
     row, owner = lanes.rows(steps, {line.address: line.where for line in trace.code})
     changes = [[n, c.rule, c.field, plain(c.old), plain(c.new)] for n, step in enumerate(steps) for c in step.changes]
+    arrows = links(state, kinds, changes)
     payload = {
         "version": VERSION,
         "title": trace.title,
@@ -87,7 +89,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "changes": changes,
         "stack": _stack(steps),
         "code": [[plain(c.address), c.raw.hex(" "), c.text, c.label, c.where] for c in trace.code],
-        "rules": _rules(trace, {change.rule for step in steps for change in step.changes}),
+        "rules": _rules(trace, {str(rule) for _, rule, *_ in changes} | {link[-1] for link in arrows}),
         "events": lanes.events(kinds, state),
         "calls": lanes.calls(steps, trace.rules),
         "marks": lanes.marks(steps),
@@ -96,7 +98,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
         "groups": [list(group) for group in group_names(bare=lanes.is_bare(steps)).items()],
-        "links": lanes.Links().walk(state, kinds),
+        "links": arrows,
         "blocked": answers,
         "instances": as_data(instances(steps)),
         "micro": micro(steps, trace.rules),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vnmi_lab.hw.delivery import NMI_WORD, kind_of
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -107,6 +109,12 @@ class Wave:
 EVENT_VALID = 1 << 31
 """EVENTINJ bit 31, V: the field holds an event (APM 15.20)."""
 
+
+def is_nmi(word: int) -> bool:
+    """Say whether EVENTINJ or EXITINTINFO holds an NMI."""
+    return bool(word & EVENT_VALID) and kind_of(word) == kind_of(NMI_WORD)
+
+
 WAVES = (
     Wave(SOFTWARE, "nmi_queued", "posted", "# queued", "pend", "set"),
     Wave(SOFTWARE, "nmi_pending", "accepted", "# pending", "pend", "set"),
@@ -115,6 +123,7 @@ WAVES = (
     Wave(SOFTWARE, "awaiting_iret_completion", "IRET has exited", "waiting", "plain", "set"),
     Wave(SOFTWARE, "nmi_singlestep", "TF, RF borrowed", "stepping", "plain", "set"),
     Wave(CONTROL, "event_inj", "EVENTINJ, 0A8h", "", "bus", "set", EVENT_VALID),
+    Wave(CONTROL, "exit_int_info", "EXITINTINFO, 088h", "", "bus", "set", EVENT_VALID),
     Wave(CONTROL, "iret_intercept", "IRET exits", "intercepted", "plain", "set"),
     Wave(CONTROL, "v_nmi_enable", "V_NMI_ENABLE, bit 26", "enabled", "plain", "set"),
     Wave(CONTROL, "v_nmi_pending", "V_NMI, bit 11", "pending", "pend", "set"),

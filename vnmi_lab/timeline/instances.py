@@ -11,9 +11,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vnmi_lab.compare import merged
-from vnmi_lab.hw.delivery import NMI, VALID, kind_of, vector_of
+from vnmi_lab.hw.delivery import NMI_WORD, vector_of
 from vnmi_lab.hw.events import Arrived, Changed, Delivered
 from vnmi_lab.timeline.columns import number
+from vnmi_lab.timeline.fields import is_nmi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 ARRIVED, PENDING, SERVICE = "arrived", "pending", "in service"
 DONE, COALESCED, LOST, EXTRA = "done", "coalesced", "lost", "extra"
 ENDS = (DONE, COALESCED, LOST, PENDING, SERVICE, EXTRA)
-NMI_VECTOR = vector_of(VALID | NMI << 8)
+NMI_VECTOR = vector_of(NMI_WORD)
 QUEUED = "nmi_queued"
 SOFTWARE = (QUEUED, "nmi_pending", "int_ctl.v_nmi_pending")
 """The places that ``process_nmi`` moves NMIs between, as a change names them."""
@@ -206,7 +207,7 @@ class _Ledger:
         """Give the places where NMIs wait after a step, the one nearest to its delivery first."""
         inside = step.world == "guest"
         if step.kind == "vmrun":
-            self.injected = inside and _is_nmi(new["event_inj"])
+            self.injected = inside and is_nmi(new["event_inj"])
         elif step.kind != "stimulus":
             self.injected = False  # the injected event comes before the guest's first instruction
         if step.kind != "stimulus":
@@ -215,10 +216,10 @@ class _Ledger:
         if inside:
             found += [(PENDING, "EVENTINJ")] * self.injected
         elif not self.kvm:
-            found += [(PENDING, "EVENTINJ")] * _is_nmi(new["event_inj"])
-            found = found or [(PENDING, "EXITINTINFO")] * _is_nmi(new["exit_int_info"])
+            found += [(PENDING, "EVENTINJ")] * is_nmi(new["event_inj"])
+            found = found or [(PENDING, "EXITINTINFO")] * is_nmi(new["exit_int_info"])
         elif self.exited:
-            found += [(PENDING, "EXITINTINFO")] * _is_nmi(new["exit_int_info"])
+            found += [(PENDING, "EXITINTINFO")] * is_nmi(new["exit_int_info"])
         else:
             found += [(PENDING, "nmi_injected")] * new["nmi_injected"]
         live = step.state.get("live_v_nmi_pending") if inside else None
@@ -249,8 +250,3 @@ WATCHED = (
     QUEUED, "nmi_pending", "nmi_injected", "v_nmi_pending", "event_inj", "exit_int_info", "nmi_latch", "host_nmi",
     "handler_depth",
 )  # fmt: skip
-
-
-def _is_nmi(word: int) -> bool:
-    """Say whether EVENTINJ or EXITINTINFO holds an NMI."""
-    return bool(word & VALID) and kind_of(word) == NMI

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vnmi_lab.hw.delivery import IF, NMI, TF, VALID, vector_of
+from vnmi_lab.hw.delivery import IF, NMI_WORD, TF, vector_of
 from vnmi_lab.hw.events import Changed, Delivered, Event, IretRetired, Taken, VmExit, Vmrun
 from vnmi_lab.hw.svm import HOST_SAVED
 from vnmi_lab.hw.vmcb import Clean, EventInj, IntCtl, IntState
@@ -27,7 +27,7 @@ State: TypeAlias = dict[str, int | str | None]
 KINDS = {"vmrun": "R-VMRUN", "vmexit": "R-VMEXIT", "deliver": "R-ENTER"}
 """Steps that are opened, and the rule behind what no event tells; of instructions, IRET is opened too."""
 IRET_RULE = "R-EXEC"
-NMI_VECTOR = vector_of(VALID | NMI << 8)
+NMI_VECTOR = vector_of(NMI_WORD)
 HARDWARE, KVM_OWN = "R-", "K-"
 REGISTERS = {"int_ctl": IntCtl, "event_inj": EventInj, "clean": Clean, "int_state": IntState}
 """Fields of the VMCB whose bits change one by one."""

@@ -233,7 +233,7 @@ DRAWN: dict[str, tuple[Callable[[Sheet, dict[str, int]], None], ...]] = {
 
 
 def _links(sheet: Sheet, tops: dict[str, int]) -> None:
-    for first, cause, last, effect, _ in sheet.p["links"]:
+    for first, cause, last, effect, *_ in sheet.p["links"]:
         if last >= sheet.end or cause not in tops or effect not in tops:
             continue
         x, end = sheet.x(first + 0.5), sheet.x(last + 0.5)
