@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vnmi_lab.timeline.instances import ARRIVED, COALESCED, DONE, EXTRA, LOST, PENDING, SERVICE
@@ -23,6 +24,8 @@ GLYPHS = {
     LOST: "m4 -10l7 8m0 -8l-7 8",
     EXTRA: "m7 -11v5m0 2.5v1.5",
 }
+NAMED = 52
+"""px, room for the word "pending"."""
 LETTER = 6.4
 """px, about the width of a letter."""
 
@@ -48,7 +51,7 @@ def draw_nmis(sheet: Sheet, _tops: dict[str, int]) -> None:
 
 def _draw(sheet: Sheet, one: dict[str, Any], bottom: int, following: float) -> None:
     """Draw one bar, its name and phases in it, and behind it how it ended."""
-    shown = [span for span in one["spans"] if span[0] < sheet.end]
+    shown = phases(sheet, [span for span in one["spans"] if span[0] < sheet.end])
     left, right = sheet.x(shown[0][0]), min(sheet.x(one["spans"][-1][1]), sheet.right)
     for first, end, phase, _ in shown:
         x, until, height = sheet.x(first), min(sheet.x(end), sheet.right), LEVELS[phase]
@@ -71,6 +74,18 @@ def _draw(sheet: Sheet, one: dict[str, Any], bottom: int, following: float) -> N
     ends = endings(sheet.p["instances"], one)
     said = ends if named else [*(f"{one['name']} {end}" for end in ends), *ends]
     sheet.label(right + 15, bottom - 4, following - right - 15, said, "said soft")
+
+
+def phases(sheet: Sheet, spans: list[list[Any]]) -> list[list[Any]]:
+    """Give spans as they are drawn: where there is no room to name each place of a phase, they become one."""
+    drawn: list[list[Any]] = []
+    for phase, group in groupby(spans, key=lambda span: str(span[2])):
+        mine = list(group)
+        if min(sheet.x(end) - sheet.x(first) for first, end, *_ in mine) >= NAMED:
+            drawn += mine
+        else:
+            drawn.append([mine[0][0], mine[-1][1], phase, ", ".join(place for *_, place in mine)])
+    return drawn
 
 
 def endings(every: list[dict[str, Any]], one: dict[str, Any]) -> list[str]:

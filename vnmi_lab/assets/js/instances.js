@@ -5,6 +5,7 @@ import { style } from "./run.js";
 
 const NMI_BAR = 23; // px, from one bar to the next
 const NMI_LEVELS = { arrived: 4, pending: 12, "in service": 17 }; // px, heights of a bar
+const NMI_NAMED = 52; // px, room for the word "pending"
 const NMI_LOOKS = { arrived: "plain", pending: "pend", "in service": "nmi" };
 const NMI_HATCHES = { pending: "pend", "in service": "mask" };
 const NMI_GLYPHS = {
@@ -51,7 +52,7 @@ function paintNmi(painter, lane, one, next) {
   const bottom = lane.top + 4 + NMI_BAR * (one.row + 1);
   const place = (step) => painter.x(Math.max(painter.from, Math.min(painter.to, step)));
   const [first, end] = [one.spans[0][0], one.spans.at(-1)[1]];
-  const shown = one.spans.filter((span) => painter.inside(span[0], span[1]));
+  const shown = nmiPhases(one.spans, painter.col).filter((span) => painter.inside(span[0], span[1]));
   for (const [from, to, phase] of shown) {
     const [x, right, height] = [place(from), place(to), NMI_LEVELS[phase]];
     painter.box(x + 0.5, bottom - height, right - x - 1, height, `${style(NMI_LOOKS[phase])} vl-box`, 2);
@@ -72,6 +73,18 @@ function paintNmi(painter, lane, one, next) {
   const words = nmiEndings(painter.run, one);
   const all = named ? words : [...words.map((word) => `${one.name} ${word}`), ...words];
   painter.label(at + 15, bottom - 4, painter.x(next) - at - 15, all, "vl-said vl-soft");
+}
+
+/** Spans as they are drawn: where there is no room to name each place of a phase, they become one. */
+function nmiPhases(spans, col) {
+  const whole = [];
+  for (const [first, end, phase, place] of spans) {
+    const last = whole.at(-1);
+    if (last && last[2] === phase) whole.splice(-1, 1, [last[0], end, phase, `${last[3]}, ${place}`]);
+    else whole.push([first, end, phase, place]);
+  }
+  const narrow = (phase) => spans.some((span) => span[2] === phase && (span[1] - span[0]) * col < NMI_NAMED);
+  return whole.flatMap((one) => (narrow(one[2]) ? [one] : spans.filter((span) => span[0] >= one[0] && span[1] <= one[1])));
 }
 
 /** How far above the foot of a bar its text stands: over a low bar, in a high one. */
