@@ -15,7 +15,7 @@ from vnmi_lab.timeline import TraceLike
 from vnmi_lab.trace import Trace
 
 Make = Callable[[], TraceLike]
-FAST = {"in-handler", "storm", "bad-iret", "smi", "invalid", "idt-absent"}
+FAST = {"in-handler", "storm", "invalid", "idt-absent"}
 HANDLER = "push rax\ninside: inc qword [rbx+0x10]\npop rax\niretq"
 
 

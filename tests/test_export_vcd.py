@@ -91,7 +91,9 @@ def test_scopes_and_widths_are_those_of_the_machine() -> None:
     widths = Replay(write(of("in-handler", "legacy"), "vcd").text.encode()).widths
     wanted = {
         "vnmi_lab.kvm.nmi_pending": 16, "vnmi_lab.kvm.nmi_masked": 1, "vnmi_lab.vmcb.int_ctl": 32,
-        "vnmi_lab.vmcb.event_inj": 64, "vnmi_lab.vmcb.v_nmi_pending": 1, "vnmi_lab.cpu.rip": 64, "vnmi_lab.cpu.IF": 1,
+        "vnmi_lab.vmcb.event_inj": 64, "vnmi_lab.vmcb.v_nmi_pending": 1, "vnmi_lab.vmcb.iret_intercept": 1,
+        "vnmi_lab.cpu.live_v_nmi_pending": 1, "vnmi_lab.kvm.nmi_iret_rip": 64,
+        "vnmi_lab.cpu.rip": 64, "vnmi_lab.cpu.IF": 1,
     }  # fmt: skip
     assert {path: widths[path] for path in wanted} == wanted
 

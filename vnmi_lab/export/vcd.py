@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vnmi_lab import __version__
 from vnmi_lab.export.source import ascii_line
 from vnmi_lab.hw import vmcb
-from vnmi_lab.timeline.fields import FIELDS, KVM, VMCB
+from vnmi_lab.timeline.fields import CONTROL, FIELDS, KVM, SOFTWARE, VMCB, WAVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from vnmi_lab.trace import Step, Value
 
 UNIT = "1 ns"
-SCOPES = {KVM: "kvm", VMCB: "vmcb"}
-"""The scope of a group of fields; what is in no other is the processor's."""
+SCOPES = {field.key: {KVM: "kvm", VMCB: "vmcb"}.get(field.group, "cpu") for field in FIELDS}
+SCOPES |= {wave.key: wave.group if wave.group in (SOFTWARE, CONTROL) else "cpu" for wave in WAVES}
+"""The scope of a field: that of its lane, where it has one; what is neither KVM's nor the VMCB's is the processor's."""
 WIDTHS = {"bit": 1, "shadow": 2, "requests": 8, "count": 16, "address": 64, "register": 64, "flags": 64}
 TEXTS = ("kind", "world", "text")
 _FIELDS = {field.key: field for field in FIELDS}
@@ -79,16 +80,12 @@ def _waves(steps: Sequence[Step]) -> Iterator[_Wave]:
         yield _Wave("step", name, 0, _code(count), [getattr(step, name) for step in steps])
         count += 1
     keys = list(dict.fromkeys(key for step in steps for key in step.state))
-    for scope in ("kvm", "vmcb", "cpu"):
+    for scope in (SOFTWARE, CONTROL, "cpu"):
         for key in keys:
-            if _scope(key) == scope:
+            if SCOPES.get(key, "cpu") == scope:
                 values = [step.state.get(key) for step in steps]
                 yield _Wave(scope, re.sub(r"\W", "_", key, flags=re.ASCII), _width(key, values), _code(count), values)
                 count += 1
-
-
-def _scope(key: str) -> str:
-    return SCOPES.get(_FIELDS[key].group, "cpu") if key in _FIELDS else "cpu"
 
 
 def _width(key: str, values: Sequence[Value]) -> int:

@@ -24,8 +24,6 @@ MOST = 200
 SCALE = 2
 COLUMN = 10
 """Letters that fit into a column, ``SCALE`` times 40 px wide; WaveDrom writes longer ones over what is beside."""
-GROUPS = {"KVM": "KVM", "VMCB": "VMCB"}
-CPU = "CPU"
 LETTERS = ascii_uppercase + ascii_lowercase
 """Names for the ends of arrows, one letter each; WaveDrom shows the small ones."""
 SHORT = (
@@ -45,8 +43,8 @@ def wavedrom(source: Source) -> str:
     edges = _edges(payload, lanes, end)
     cut = f"Steps 0 to {end - 1} of {payload['steps']:,}; VCD holds them all." if end < payload["steps"] else ""
     signal: list[Any] = [lane for group, lane in lanes.values() if not group]
-    for name in (*GROUPS, CPU):
-        if inside := [lane for group, lane in lanes.values() if group == name]:
+    for group_id, name in payload["groups"]:
+        if inside := [lane for group, lane in lanes.values() if group == group_id]:
             signal += [{}, [name, *inside]]
     head = {"text": source.title} | ({"tick": 0} if end > 1 else {})  # WaveDrom stumbles over ticks of one column
     whole: dict[str, Any] = {"signal": signal, "config": {"hscale": SCALE}, "head": head}
@@ -65,7 +63,6 @@ def _lanes(payload: Payload, end: int) -> Lanes:
         "world": ("", _bus("world", runs(columns["world"], end), "")),
         "code": ("", _bus("step", [(step, step + 1, text) for step, text in enumerate(texts)], "")),
     }
-    groups = {key: group for key, group, *_ in payload["fields"]}
     for wave in payload["waves"]:
         if wave["quiet"]:
             continue
@@ -73,7 +70,7 @@ def _lanes(payload: Payload, end: int) -> Lanes:
         form = {"bus": "vmcb", "shadow": "shadow"}.get(wave["style"], "bit")
         bits = form == "bit" and all(value in {None, 0, 1} for _, _, value in found)
         lane = _bits(wave["key"], found) if bits else _bus(wave["key"], found, form, wave["mask"])
-        lanes[wave["key"]] = (GROUPS.get(groups.get(wave["key"], ""), CPU), lane)
+        lanes[wave["key"]] = (wave["group"], lane)
     return lanes
 
 
