@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import OpenNotebook
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CELL = 'import vnmi_lab\nshown = vnmi_lab.show("in-handler", controls=False)\nshown.link = "both"\nshown'
 CELLS = """() =>

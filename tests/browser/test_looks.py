@@ -17,7 +17,7 @@ from vnmi_lab.timeline.columns import plain
 from vnmi_lab.timeline.palette import palette
 from vnmi_lab.trace import Trace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -120,8 +120,9 @@ class BitStrip {
     const bit = (of, n) => Number((of >> BigInt(n)) & 1n);
     for (const cell of this.cells) {
       const n = +cell.dataset.bit;
-      cell.lastChild.textContent = cell.dataset.value = bit(value, n);
-      cell.dataset.changed = String(bit(value, n) !== bit(before, n));
+      const [now, changed] = [String(bit(value, n)), String(bit(value, n) !== bit(before, n))];
+      if (cell.dataset.value !== now) cell.lastChild.textContent = cell.dataset.value = now;
+      if (cell.dataset.changed !== changed) cell.dataset.changed = changed;
     }
     const said = [...this.named].sort(([a], [b]) => b - a).map(([n, [, name]]) => `bit ${n}, ${name}: ${bit(value, n)}`);
     this.el.setAttribute("aria-label", `Bits of ${STRIPPED}, ${written("vmcb", Number(value))}. ${said.join("; ")}`);

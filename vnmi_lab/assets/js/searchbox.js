@@ -35,6 +35,7 @@ export class SearchBox {
   }
   show(step) {
     const asked = this.input.value.trim() !== "";
+    if (!asked && this.count.textContent === "" && this.ways[0].hidden) return;
     const place = this.hits.indexOf(step);
     const all = this.hits.length;
     const of = place < 0 ? `${all} hit${all === 1 ? "" : "s"}` : `${place + 1} of ${all}`;

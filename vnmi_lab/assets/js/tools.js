@@ -41,26 +41,27 @@ export class Tools {
   }
   /** Say where the markers stand and what lies between them. */
   marks() {
-    const { marks, run, cursor = 0 } = this.player;
-    for (const which of ["a", "b"]) {
-      const [node, name, here] = [this[which], which.toUpperCase(), marks[which]];
-      const label =
-        here === null
-          ? `Set marker ${name} here (${name})`
-          : here === cursor
-            ? `Remove marker ${name} (${name})`
-            : `Move marker ${name} here from step ${here} (${name})`;
-      node.setAttribute("aria-label", label);
-      node.title = label;
-      node.setAttribute("aria-pressed", String(here !== null));
-    }
+    const { marks, run } = this.player;
     const both = marks.a !== null && marks.b !== null;
     this.focus.hidden = !both;
     this.span.textContent = both ? inWords(between(run, marks.a, marks.b)) : "";
     this.span.title = both && run.p.cycles ? run.p.cycles_note || "" : "";
+    for (const which of ["a", "b"]) this[which].setAttribute("aria-pressed", String(marks[which] !== null));
+    this.label(this.player.cursor);
+  }
+  /** What pressing a marker does now. */
+  label(step) {
+    for (const which of ["a", "b"]) {
+      const [node, name, here] = [this[which], which.toUpperCase(), this.player.marks[which]];
+      const does =
+        here === null ? `Set marker ${name} here` : here === step ? `Remove marker ${name}` : `Move marker ${name} here`;
+      if (node.title.startsWith(does)) continue;
+      node.title = `${does} (${name})`;
+      node.setAttribute("aria-label", node.title);
+    }
   }
   show(step) {
-    this.marks();
+    this.label(step);
     this.search.show(step);
     this.news.textContent = "";
   }
