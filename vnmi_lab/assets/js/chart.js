@@ -68,6 +68,7 @@ export class Chart {
   /** Lay everything out again: after a resize, a zoom, other lanes, or another limit. */
   build(limit) {
     this.limit = limit;
+    this.width = this.scroll.clientWidth;
     this.plan = layout(this.run, this.lanes, limit);
     const steps = this.run.length;
     this.col = this.paper ? this.paper.col : this.fitting(steps);
@@ -97,6 +98,7 @@ export class Chart {
 
   paint() {
     const [left, seen] = [this.scroll.scrollLeft, this.seen()];
+    if (!this.width && !this.paper) return; // not on the page yet, or hidden: it is built again once it is seen
     const end = this.limit + 1;
     const first = clamp(Math.floor(left / this.col), 0, end),
       last = clamp(Math.ceil((left + seen) / this.col), 0, end);
@@ -118,47 +120,50 @@ export class Chart {
   }
 
   /** Dim what is still to come, as far as it can be seen: a veil over 10,000 steps is slow to draw. */
-  dim() {
-    const seen = this.seen();
+  dim(left = this.scroll.scrollLeft, seen = this.seen()) {
     this.veil.style.width = `${3 * seen}px`;
-    this.veil.style.transform = `translateX(${Math.max(this.future, this.scroll.scrollLeft - seen)}px)`;
+    this.veil.style.transform = `translateX(${Math.max(this.future, left - seen)}px)`;
   }
 
   heat() {
+    if (!this.svg) return;
     for (const group of this.svg.querySelectorAll(".vl-cause")) {
       const hot = +group.dataset.from === this.step || +group.dataset.to === this.step;
       group.querySelector(".vl-link").classList.toggle("vl-hot", hot);
     }
   }
 
+  /** Everything is measured before anything is written: each turn from one to the other lays out the page. */
   show(step) {
     this.step = step;
     const width = Math.max(this.col, 6);
     const x = step * this.col - (width - this.col) / 2;
     const { inner } = this.run;
     const subs = this.run.subs(step).length;
+    const [left, seen] = [this.follow(x, width), this.seen()];
     this.playhead.style.width = `${width}px`;
     this.playhead.style.transform = `translateX(${x}px)`;
     this.playhead.classList.toggle("vl-within", inner !== null);
     this.playhead.style.setProperty("--vl-sub", inner ? (inner.sub + 1) / subs : 1);
     this.future = x + width;
-    this.dim();
+    this.dim(left, seen);
     this.flag.textContent = `${step}${inner ? ` · ${inner.sub + 1}/${subs}` : ""}  ${this.run.saying(step)[0]}`;
     this.gutter.show(step);
-    this.follow(x, width);
-    const [left, seen] = [this.scroll.scrollLeft, Math.min(this.seen(), this.col * this.run.length)];
-    const flag = this.flag.offsetWidth;
-    this.flag.style.transform = `translateX(${clamp(x + (width - flag) / 2, left, Math.max(left, left + seen - flag))}px)`;
+    const right = left + Math.min(seen, this.col * this.run.length);
+    // 100% is the flag's own width
+    this.flag.style.transform = `translateX(max(${left}px, min(${x + width / 2}px - 50%, ${right}px - 100%)))`;
     this.heat();
   }
 
-  /** Turn the page when the playhead leaves what is seen. */
+  /** Turn the page when the playhead leaves what is seen; give how far it is scrolled. */
   follow(x, width) {
-    if (this.paper) return;
-    const [left, seen] = [this.scroll.scrollLeft, this.scroll.clientWidth];
-    if (x < left + 8) this.scroll.scrollLeft = Math.max(0, x - seen * 0.8);
-    else if (x + width > left + seen - 8) this.scroll.scrollLeft = x - seen * 0.2;
+    const { scroll } = this;
+    const [left, seen] = [scroll.scrollLeft, this.seen()];
+    if (this.paper) return left;
+    if (x < left + 8) scroll.scrollLeft = Math.max(0, x - seen * 0.8);
+    else if (x + width > left + seen - 8) scroll.scrollLeft = x - seen * 0.2;
     this.paint();
+    return scroll.scrollLeft;
   }
 
   // looking

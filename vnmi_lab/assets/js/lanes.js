@@ -1,7 +1,7 @@
 // The lanes of a run: what stands where, and their names.
 
 import { nmiHeight } from "./instances.js";
-import { h } from "./nodes.js";
+import { h, put } from "./nodes.js";
 
 const RULER = 28; // px, height of the step numbers
 export const CELL = 24; // px, an instruction
@@ -117,6 +117,6 @@ export class Gutter {
     }
   }
   show(step) {
-    for (const [key, node] of this.values) node.textContent = this.run.written(key, this.run.state(key, step));
+    for (const [key, node] of this.values) put(node, this.run.written(key, this.run.state(key, step)));
   }
 }

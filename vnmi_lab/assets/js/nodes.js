@@ -39,6 +39,11 @@ export function h(tag, classes, attributes = {}, ...children) {
   return node;
 }
 
+/** Write a text, unless it stands there: the same text written again would be laid out again. */
+export function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** An SVG element inside `parent`; `text` becomes its text. */
 export function s(parent, tag, attributes, text) {
   const node = document.createElementNS(NS, tag);

@@ -167,10 +167,13 @@ export class ProcessorPanel {
     return row;
   }
   show(step) {
-    for (const { key, form, note, row, value, said } of this.rows) {
+    for (const field of this.rows) {
+      const { key, form, note, row, value, said } = field;
       const now = this.run.state(key, step),
         before = this.run.before(key, step);
       const text = before !== undefined ? `was ${written(form, before)}` : form === "flags" ? this.flags(now) : note;
+      if (field.now === now && field.text === text) continue; // most fields do: writing the same again costs a layout
+      Object.assign(field, { now, text });
       value.textContent = written(form, now);
       row.dataset.value = String(now);
       row.dataset.changed = String(before !== undefined);
@@ -228,7 +231,8 @@ export class CodePanel {
     const now = this.run.p.kinds[step] === "exec" && this.lines.get(this.run.column("at", step));
     if (now) this.mark(now, "now");
     const line = (now || next || [])[0];
-    if (line) this.reveal(line);
+    cancelAnimationFrame(this.later);
+    if (line) this.later = requestAnimationFrame(() => this.reveal(line)); // it measures, when all is written
   }
   mark(entry, name) {
     entry[0].dataset.at = name;

@@ -122,13 +122,9 @@ export class Player {
     on(matchMedia("print"), "change", ({ matches }) => this.print(matches));
     on(window, "beforeprint", () => this.print(true));
     on(window, "afterprint", () => this.print(false));
-    let width = 0;
     const size = new ResizeObserver(() => {
       const seen = this.chart.scroll.clientWidth;
-      if (seen && seen !== width) {
-        width = seen;
-        this.build();
-      }
+      if (seen && seen !== this.chart.width) this.build();
     });
     size.observe(this.chart.scroll);
     this.undo.push(
