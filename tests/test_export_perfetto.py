@@ -96,7 +96,9 @@ def test_steps_worlds_counters_and_arrows_are_those_of_the_run(make: Make) -> No
     assert [(event["ts"], event["dur"]) for event in worlds] == [
         (first * STEP, (end - first) * STEP) for first, end, _ in payload["worlds"]
     ]
-    assert sum(event["ph"] == "s" for event in found) == len(payload["links"])
+    arrows = [event["args"] for event in found if event["ph"] == "s"]
+    wanted = [{"why": why, "rule": rule} for *_, why, rule in payload["links"]]
+    assert sorted(arrows, key=str) == sorted(wanted, key=str)
     counters: dict[str, list[Event]] = defaultdict(list)
     for event in found:
         if event["ph"] == "C":
