@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vnmi_lab.costs import COSTS
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import BLIND, LEGACY, VNMI, VNMI_6_4_RC, XEN_LIKE
-from vnmi_lab.sweep import COSTS, GAINS, compile_table, plot, simulate, sweep
+from vnmi_lab.sweep import GAINS, compile_table, plot, simulate, sweep
 
 RARE, OFTEN = 1.0, 100.0
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import Run, hostile, latched, looping, nested
+from vnmi_lab.costs import COSTS
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.kvm import Kvm
@@ -187,6 +188,16 @@ def test_a_trace_without_steps_says_so() -> None:
         build(Run("nothing"))
 
 
+def test_cycles_are_a_model_and_say_so() -> None:
+    payload = build(vnmi())
+    spent = [at(payload["cycles"], step) for step in range(payload["steps"])]
+    each = [after - before for before, after in itertools.pairwise([0, *spent])]
+    charged = {"exec": 1, "vmexit": 1500, "kvm": 1000}
+    assert each == [charged.get(kind, 0) for kind in payload["kinds"]]
+    assert payload["cycles_note"].count("assumed") == len(COSTS)
+    assert build(bare())["cycles"] is None
+
+
 # --- a guest under KVM ------------------------------------------------------------------------------------------------
 
 
@@ -249,8 +260,8 @@ def test_every_link_names_a_rule_that_travels_and_lanes_that_exist(name: str) ->
         for first, cause, last, effect, sentence, rule in payload["links"]:
             assert first <= last
             assert {cause, effect} <= lanes
-            assert sentence
-            assert rule in payload["rules"], (policy, sentence)
+            assert payload["words"][sentence]
+            assert rule in payload["rules"], (policy, effect)
 
 
 def test_kvms_lanes_are_drawn_and_the_hosts_own_nmi_state_is_not() -> None:

@@ -4,7 +4,7 @@ The table is compiled by running the machine: every state that a looping guest r
 and without an NMI arriving before it, and what that cost. Then a million arrivals are a matter of looking up arrays,
 for thousands of vCPUs at once. There is one semantics, and it is the machine's.
 
-Costs in cycles are a model, labelled as one: see ``COSTS``.
+Costs in cycles are a model, labelled as one: see ``costs.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vnmi_lab.costs import COSTS
 from vnmi_lab.explore import Node
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.vcpu import Features
@@ -32,20 +33,6 @@ LOOP = Guest.of(
 GAINS = ("steps", "delivered", "merged", "intr_exits", "iret_exits", "db_exits", "other_exits")
 KINDS = {0x60: "intr_exits", 0x74: "iret_exits", 0x41: "db_exits"}
 MOST_STATES = 20_000
-
-
-class Cost(NamedTuple):
-    """A parameter of the cost model: cycles, and where the figure comes from."""
-
-    cycles: float
-    source: str
-
-
-COSTS: dict[str, Cost] = {
-    "exit": Cost(1500.0, "assumed: one #VMEXIT with its VMRUN on a recent server processor, without its handling"),
-    "handling": Cost(1000.0, "assumed: KVM's handling of one exit"),
-    "instruction": Cost(1.0, "assumed: one cycle an instruction of the guest"),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def _flows(sheet: _Sheet, payload: Payload) -> None:
         return name if step in there.get(name, ()) else "steps"
 
     for count, (first, cause, last, effect, sentence, rule) in enumerate(payload["links"], start=1):
-        flow = {"id": count, "cat": "cause", "args": {"why": sentence, "rule": rule}}
+        flow = {"id": count, "cat": "cause", "args": {"why": payload["words"][sentence], "rule": rule}}
         begin, end = first + LEAVES / STEP, last + REACHES / STEP
         sheet.add("s", track(cause, first), begin, "cause and effect", **flow)
         sheet.add("f", track(effect, last), end, "cause and effect", **flow, bp="e")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from vnmi_lab import costs
 from vnmi_lab.timeline import lanes
 from vnmi_lab.timeline.blocked import read
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
@@ -29,12 +30,13 @@ Payload: TypeAlias = dict[str, Any]
 began; ``state``, a column for each field; ``fields`` and ``flags``, how to show them; ``changes`` as
 ``[step, rule, field, old, new]``; ``stack``; ``code`` as ``[address, bytes, text, label, where]``; the ``rules`` that
 the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``worlds``, ``handlers`` and ``waves``
-(see ``lanes.py``); ``links`` (see ``links.py``); ``visible_until``.
+(see ``lanes.py``); ``links`` (see ``links.py``), their sentences pointing into ``words``; ``visible_until``.
 
 ``groups``: whose the lanes are, top to bottom, as ``[id, name]``; a wave names its own.
 ``blocked``: why an NMI is kept out (see ``blocked.py``), None where there is no machine to ask.
 ``instances``: one an NMI, ``{id, name, spans, end, into, over, row}`` (see ``instances.py``); a span is
 ``[from, to, phase, place]``, ``into`` an id, ``row`` None where only the number is told.
+``cycles``: a column of the modelled count after each step, None where nothing exits; ``cycles_note`` gives its sources.
 ``micro``: the sub-steps of VMRUN, #VMEXIT, delivery and IRET (see ``micro.py``).
 """
 
@@ -98,10 +100,12 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "handlers": lanes.handlers(steps, state.get("handler_depth", []), row, owner),
         "waves": lanes.waves(state),
         "groups": [list(group) for group in group_names(bare=lanes.is_bare(steps)).items()],
-        "links": arrows,
+        "links": [[*ends, words(sentence), rule] for *ends, sentence, rule in arrows],
         "blocked": answers,
         "instances": as_data(instances(steps)),
         "micro": micro(steps, trace.rules),
+        "cycles": None if lanes.is_bare(steps) else column(costs.cycles(kinds)),
+        "cycles_note": costs.note(),
     }
     return payload | {"visible_until": visible_until}
 
