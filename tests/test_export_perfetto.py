@@ -97,7 +97,7 @@ def test_steps_worlds_counters_and_arrows_are_those_of_the_run(make: Make) -> No
         (first * STEP, (end - first) * STEP) for first, end, _ in payload["worlds"]
     ]
     arrows = [event["args"] for event in found if event["ph"] == "s"]
-    wanted = [{"why": why, "rule": rule} for *_, why, rule in payload["links"]]
+    wanted = [{"why": payload["words"][why], "rule": rule} for *_, why, rule in payload["links"]]
     assert sorted(arrows, key=str) == sorted(wanted, key=str)
     counters: dict[str, list[Event]] = defaultdict(list)
     for event in found:
