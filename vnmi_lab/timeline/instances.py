@@ -174,6 +174,8 @@ class _Ledger:
 
     def _merge(self, now: int, step: Step) -> None:
         """Note what KVM merged when it took from the queue, by the changes that one function made at a time."""
+        if not any(isinstance(e, Changed) and e.field == QUEUED and e.new < e.old for e in step.events):
+            return
         held = {SOFTWARE[0]: "nmi_queued", SOFTWARE[1]: "nmi_pending", SOFTWARE[2]: "v_nmi_pending"}
         values = {name: self.old.get(key, 0) for name, key in held.items()}
         for _, batch in groupby(step.events, lambda e: e.rule if isinstance(e, Changed) else None):

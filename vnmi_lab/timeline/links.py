@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vnmi_lab.timeline.columns import Column, at, number
+from vnmi_lab.timeline.columns import Column, number
 from vnmi_lab.timeline.fields import EVENT_VALID, is_nmi
 
 if TYPE_CHECKING:
@@ -86,10 +86,16 @@ class _Links:
         self._rules = {(step, field): rule for step, rule, field, *_ in changes}
 
     def walk(self, state: Mapping[str, Column], kinds: Sequence[str]) -> list[list[Any]]:
-        watched = {key: state.get(key, []) for key in WATCHED}
-        moves = {step for flat in watched.values() for step in flat[::2]}
-        for now in sorted(moves.union(step for step, kind in enumerate(kinds) if kind in ("deliver", "vmexit", "kvm"))):
-            old, new = ({key: number(at(flat, step)) for key, flat in watched.items()} for step in (now - 1, now))
+        moves: dict[int, dict[str, int]] = {
+            step: {} for step, kind in enumerate(kinds) if kind in ("deliver", "vmexit", "kvm")
+        }
+        for key in WATCHED:
+            flat = state.get(key, [])
+            for step, value in zip(flat[::2], flat[1::2], strict=True):
+                moves.setdefault(step, {})[key] = number(value)
+        new = dict.fromkeys(WATCHED, 0)
+        for now in sorted(moves):
+            old, new = new, new | moves[now]
             self._kvm(now, kinds[now], old, new)
             self._arrive(now, kinds[now], old, new)
             if kinds[now] == "deliver":
