@@ -1,7 +1,7 @@
 // What the views beside the timeline share: a cursor, controls, keys, play, and the model behind them.
 
 import { clamp } from "./run.js";
-import { button, h, icon, theme } from "./nodes.js";
+import { button, h, icon, watchTheme } from "./nodes.js";
 
 const RESTING = 200; // ms without a move before the kernel is told
 const PACES = [0.5, 1, 2, 5, 10];
@@ -15,18 +15,13 @@ export class Stage {
     root.setAttribute("role", "region");
     root.dataset.playing = "false";
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
-    const paint = () => (root.dataset.theme = theme());
-    const body = new MutationObserver(paint);
-    body.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
-    this.undo.push(() => body.disconnect());
-    this.on(matchMedia("(prefers-color-scheme: dark)"), "change", paint);
+    this.undo.push(watchTheme((name) => (root.dataset.theme = name)));
     this.on(root, "keydown", (event) => this.key(event));
     const follow = () => {
       if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
     };
     model.on("change:cursor", follow);
     this.undo.push(() => model.off("change:cursor", follow));
-    paint();
   }
   on(target, name, action) {
     target.addEventListener(name, action);
