@@ -193,6 +193,7 @@ def test_a_page_without_widgets_gets_a_sentence_a_picture_and_tables() -> None:
     assert data["text/plain"].startswith("What the judge explored: patch-v4, guest idle, 3 NMIs. patch-v4 breaks a law")
     picture = data["text/html"].split("base64,")[1].split('"')[0]
     assert b64decode(picture).decode() == data["image/svg+xml"]
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert data["text/html"].count("<table>") == 3
     assert find(shown.payload["scenario"]).policy == "patch-v4"
 
@@ -202,7 +203,7 @@ def test_hostile_texts_are_escaped_everywhere() -> None:
     payload["title"] = payload["verdict"] = payload["scenario"] = EVIL
     payload["walk"] = [[0, EVIL, EVIL]]
     ET.fromstring(graphs.svg(payload))  # noqa: S314 - our own
-    assert "<img src=x" not in graphs.html(payload)
+    assert "<img src=x" not in graphs.bundle(payload)["text/html"]
 
 
 def iret_interception(vcpu: Vcpu) -> None:

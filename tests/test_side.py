@@ -206,6 +206,7 @@ def test_a_page_without_widgets_gets_a_sentence_a_picture_and_tables() -> None:
     assert "v1~plain~vnmi~nmix2@work" in data["text/plain"]
     picture = data["text/html"].split("base64,")[1].split('"')[0]
     assert b64decode(picture).decode() == data["image/svg+xml"]
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert data["text/html"].count("<table>") == 2
     rows = re.findall(r"<tr><th scope=\"row\">\d+</th>", data["text/html"])
     assert len(rows) == shown.payload["columns"]
@@ -216,7 +217,7 @@ def test_hostile_texts_are_escaped_everywhere() -> None:
     payload["runs"][0]["words"] = [EVIL] * len(payload["runs"][0]["words"])
     payload["verdict"] = [EVIL]
     ET.fromstring(sidestill.svg(payload))  # noqa: S314 - our own
-    assert "<img src=x" not in sidestill.html(payload)
+    assert "<img src=x" not in sidestill.bundle(payload)["text/html"]
 
 
 def test_a_scenario_by_its_text_and_one_that_is_none() -> None:

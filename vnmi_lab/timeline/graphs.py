@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from vnmi_lab.timeline import pages
 from vnmi_lab.timeline.layers import layered
 from vnmi_lab.timeline.shapes import Shape, document, drawn, path, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 WIDTH, HEIGHT, GAP, MARGIN = 148, 62, 34, 28
 """Pixels: a node, what is free between two of a layer, and around all."""
@@ -127,11 +126,11 @@ def svg(payload: dict[str, Any]) -> str:
     """Draw the graph as one SVG, with what is to be said below it."""
     shown = payload["drawing"]
     lines = [payload["verdict"], payload["note"], *([payload["scenario"]] if payload["scenario"] else [])]
-    body = drawn(shown["shapes"], UNIT)
-    said = drawn([text(16, shown["height"] + LINE * (n + 1), [line], "lane") for n, line in enumerate(lines)], 1)
+    body = drawn(shown["shapes"], UNIT, 0, TITLE)
+    below = TITLE + shown["height"] + LINE
+    said = drawn([text(16, below + LINE * n, [line], "lane") for n, line in enumerate(lines)], 1)
     width = max(UNIT * shown["columns"] + 16, 900)
-    whole = f'<g transform="translate(0,{TITLE})">{body}{said}</g>'
-    return document(whole, width, TITLE + shown["height"] + LINE * (len(lines) + 1), payload["title"], LOOK)
+    return document(body + said, width, below + LINE * len(lines), payload["title"], LOOK)
 
 
 def tables(payload: dict[str, Any]) -> str:
@@ -143,19 +142,11 @@ def tables(payload: dict[str, Any]) -> str:
     ]
     edges = [[names[a], ", ".join(labels), names[b], f"{count:,}"] for a, b, labels, count, _ in payload["edges"]]
     walk = [[n, said, sentence, names[node]] for n, (node, said, sentence) in enumerate(payload["walk"])]
-    found = _table("States", ["seen", "states", "first reached after NMIs", "and steps"], nodes)
-    found += _table("Ways", ["from", "by", "to", "transitions"], edges)
-    return found + (_table("The counterexample", ["step", "what", "", "leads to"], walk) if walk else "")
+    found = pages.table("States", ["seen", "states", "first reached after NMIs", "and steps"], nodes)
+    found += pages.table("Ways", ["from", "by", "to", "transitions"], edges)
+    return found + (pages.table("The counterexample", ["step", "what", "", "leads to"], walk) if walk else "")
 
 
-def html(payload: dict[str, Any]) -> str:
-    """Give picture and tables as HTML for pages that run no script and strip what they do not trust."""
-    picture = b64encode(svg(payload).encode()).decode()
-    image = f'<img alt="{escape(summary(payload))}" src="data:image/svg+xml;base64,{picture}">'
-    return f"<figure>{image}<details><summary>States and ways as tables</summary>{tables(payload)}</details></figure>"
-
-
-def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+def bundle(payload: dict[str, Any]) -> dict[str, str]:
+    """Give what a notebook keeps beside the widget, by mime type."""
+    return pages.bundle(summary(payload), svg(payload), "States and ways as tables", tables(payload))

@@ -48,20 +48,20 @@ def hatch(first: float, end: float, top: float, bottom: float, lean: float, clas
     return ["hatch", first, end, top, bottom, lean, classes]
 
 
-def drawn(shapes: list[Shape], unit: float, left: float = 0) -> str:
-    """Draw shapes as SVG elements, a unit so many pixels wide."""
-    return "".join(_DRAW[shape[0]](shape, unit, left) for shape in shapes)
+def drawn(shapes: list[Shape], unit: float, left: float = 0, down: float = 0) -> str:
+    """Draw shapes as SVG elements, a unit so many pixels wide; ``left`` and ``down`` move them all."""
+    return "".join(_DRAW[shape[0]](shape, unit, left, down) for shape in shapes)
 
 
-def _box(shape: Shape, unit: float, left: float) -> str:
+def _box(shape: Shape, unit: float, left: float, down: float) -> str:
     _, first, end, inset, top, height, classes = shape
     x, width = left + first * unit + inset, max(1.0, (end - first) * unit - 2 * inset)
-    return f'<rect class="{classes}" x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="3"/>'
+    return f'<rect class="{classes}" x="{x:.1f}" y="{top + down:g}" width="{width:.1f}" height="{height}" rx="3"/>'
 
 
-def _path(shape: Shape, unit: float, left: float) -> str:
+def _path(shape: Shape, unit: float, left: float, down: float) -> str:
     _, points, classes = shape
-    d = "L".join(f"{left + x * unit + dx:.1f} {y}" for x, dx, y in points)
+    d = "L".join(f"{left + x * unit + dx:.1f} {y + down:g}" for x, dx, y in points)
     closed = "z" if CLOSED & set(classes.split()) else ""
     return f'<path class="{classes}" d="M{d}{closed}"/>'
 
@@ -69,22 +69,22 @@ def _path(shape: Shape, unit: float, left: float) -> str:
 CLOSED = {"fill", "solid", "box", "tip"}
 
 
-def _hatch(shape: Shape, unit: float, left: float) -> str:
+def _hatch(shape: Shape, unit: float, left: float, down: float) -> str:
     _, first, end, top, bottom, lean, classes = shape
     x, stop = left + first * unit + 3, left + end * unit - lean
     d = ""
     while x < stop:
-        d += f"M{x:.1f} {bottom}l{lean} {top - bottom}"
+        d += f"M{x:.1f} {bottom + down:g}L{x + lean:.1f} {top + down:g}"
         x += GAP
     return f'<path class="{classes}" d="{d}"/>' if d else ""
 
 
-def _text(shape: Shape, unit: float, left: float) -> str:
+def _text(shape: Shape, unit: float, left: float, down: float) -> str:
     _, x, dx, y, room, texts, classes, anchor = shape
     said, size = fitting(texts, room * unit)
     if not said:
         return ""
-    place = f'x="{left + x * unit + dx:.1f}" y="{y}" text-anchor="{anchor}"'
+    place = f'x="{left + x * unit + dx:.1f}" y="{y + down:g}" text-anchor="{anchor}"'
     return f'<text class="{classes}{size}" {place}>{escape(_NO_XML.sub("", said))}</text>'
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from html import escape
 from typing import TYPE_CHECKING
 
+from vnmi_lab.timeline import pages
 from vnmi_lab.timeline.shapes import document, drawn, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from vnmi_lab.timeline.side import Payload
 
 WIDTH, LEAST, MOST, TITLE, LINE = 1180, 32, 56, 36, 18
@@ -27,12 +24,11 @@ def svg(payload: Payload) -> str:
     drawing = payload["drawing"]
     unit = max(LEAST, min(MOST, (WIDTH - drawing["gutter"]) / max(1, payload["columns"])))
     width = drawing["gutter"] + unit * payload["columns"] + 16
-    body = drawn(drawing["names"], 1) + drawn(drawing["shapes"], unit, drawing["gutter"])
-    below = drawing["height"] + LINE
+    body = drawn(drawing["names"], 1, 0, TITLE) + drawn(drawing["shapes"], unit, drawing["gutter"], TITLE)
+    below = TITLE + drawing["height"] + LINE
     lines = [*payload["verdict"], SHADED, payload["scenario"]]
     said = drawn([text(16, below + LINE * n, [line], "lane") for n, line in enumerate(lines)], 1)
-    whole = f'<g transform="translate(0,{TITLE})">{body}{said}</g>'
-    return document(whole, width, TITLE + below + LINE * len(lines), payload["title"])
+    return document(body + said, width, below + LINE * len(lines), payload["title"])
 
 
 def tables(payload: Payload) -> str:
@@ -48,24 +44,11 @@ def tables(payload: Payload) -> str:
         ]
         note = f"the guest of {marks[column]} first sees something else" if column in marks else ""
         steps.append([str(column), *cells, note])
-    return _table("What it took", ["policy", *counts["head"]], counts["rows"]) + _table(
+    return pages.table("What it took", ["policy", *counts["head"]], counts["rows"]) + pages.table(
         "The steps, side by side", ["column", *names, ""], steps
     )
 
 
-def html(payload: Payload) -> str:
-    """Give picture, sentences and tables as HTML for pages that run no script and strip what they do not trust."""
-    picture = b64encode(svg(payload).encode()).decode()
-    image = f'<img alt="{escape(summary(payload))}" src="data:image/svg+xml;base64,{picture}">'
-    return f"<figure>{image}<details><summary>Counts and steps as tables</summary>{tables(payload)}</details></figure>"
-
-
-def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(f"<tr>{''.join(_cell(n, cell) for n, cell in enumerate(row))}</tr>" for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(place: int, said: object) -> str:
-    text = escape(str(said))
-    return f"<td>{text}</td>" if place else f'<th scope="row">{text}</th>'
+def bundle(payload: Payload) -> dict[str, str]:
+    """Give what a notebook keeps beside the widget, by mime type."""
+    return pages.bundle(summary(payload), svg(payload), "Counts and steps as tables", tables(payload))

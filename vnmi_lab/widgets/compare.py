@@ -33,14 +33,9 @@ class Compare(anywidget.AnyWidget):
         self.set_trait("payload", dict(payload))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
-        """Give the widget, and for pages that run none: a sentence, the picture, and picture with tables as HTML."""
+        """Give the widget, and for pages that run none: a sentence, pictures, and picture with tables as HTML."""
         bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
-        still = {
-            "text/plain": sidestill.summary(self.payload),
-            "image/svg+xml": sidestill.svg(self.payload),
-            "text/html": sidestill.html(self.payload),
-        }
-        return bundle and ({**bundle[0], **still}, bundle[1])
+        return bundle and ({**bundle[0], **sidestill.bundle(self.payload)}, bundle[1])
 
 
 def side_by_side(
