@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.alone import Alone, OpenView, Scheme, views
+from tests.browser.axe import findings
 from vnmi_lab.library import find
 from vnmi_lab.timeline.side import side
 
@@ -145,6 +146,15 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     head = shown.root.locator(".vl-playhead").bounding_box()
     assert head is not None
     assert stage["x"] - 1 <= head["x"] <= stage["x"] + stage["width"]
+
+
+@pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
+def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
+    shown = view(
+        "compare", traits("wrong-bit-loses", (*THREE, "vnmi-6.4-rc"), 16), css=CSS, jupyter=jupyter, scheme=scheme
+    )
+    shown.press("?")
+    assert findings(shown.page, ".vnmi-player") == []
 
 
 def test_hostile_texts_stay_texts(view: OpenView) -> None:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.alone import Alone, OpenView, Scheme, views
+from tests.browser.axe import findings
 from vnmi_lab.graph import graph
 from vnmi_lab.hv.profiles import POLICIES
 
@@ -138,6 +139,13 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert stage is not None
     assert stage["x"] <= marker["x"]
     assert marker["x"] + marker["width"] <= stage["x"] + stage["width"] + 1
+
+
+@pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
+def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
+    shown = view("graph", traits(cursor=9), css=CSS, jupyter=jupyter, scheme=scheme)
+    shown.press("?")
+    assert findings(shown.page, ".vnmi-player") == []
 
 
 def test_hostile_texts_stay_texts(view: OpenView) -> None:

@@ -92,9 +92,9 @@ def fitting(texts: list[str], room: float) -> tuple[str, str]:
     """Give the text to write in so many pixels, and " small" if it is to be small."""
     if not room:
         return texts[0], ""
-    for size, letter, candidates in (("", LETTER, texts), (" small", SMALL, texts[-1:])):
+    for size, letter, margin, candidates in (("", LETTER, MARGIN, texts), (" small", SMALL, MARGIN / 2, texts[-1:])):
         for said in candidates:
-            if said and len(said) * letter + MARGIN <= room:
+            if said and len(said) * letter + margin <= room:
                 return said, size
     return "", ""
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TOP, HEAD, BAND, ARROW, CELL, WAVE, FOOT = 26, 36, 20, 22, 22, 25, 10
-NAMES = 150
+NAMES, LETTERS = 124, 14
 """Pixels: the ruler, a strip's heading, host and guest, the way between them, an instruction, a wave, a strip's end;
-and the width of the names at the left."""
+and at the left the width of the names, and how many letters of a long one there is room for."""
 BAR, MOST_BARS = 19, 4
 PHASES = {"arrived": "main", "pending": "pend", "in service": "mask"}
 OVER = {"coalesced": "merged", "lost": "lost", "extra": "from nowhere"}
@@ -65,7 +65,7 @@ class _Sheet:
         self.shapes.append(path([[0, 0, self.y + 0.5], [self.columns, 0, self.y + 0.5]], "grid"))
 
     def name(self, y: float, said: str, classes: str = "lane") -> None:
-        self.names.append(text(16, y, [said], classes))
+        self.names.append(text(16, y, [said if len(said) <= LETTERS else f"{said[: LETTERS - 1]}…"], classes))
 
     def strip(self, run: Strip) -> None:
         self.rule()
@@ -132,7 +132,7 @@ class _Sheet:
         self.shapes.append(path([[0, 0, middle], [last, 0, middle]], "rest"))
         for column, style, depth, taken, said, short in run["cells"]:
             self.shapes.append(
-                box(column, column + 1, self.y + 0.5, CELL - 1, f"{style} {'solid' if taken else 'box'}", 2)
+                box(column, column + 1, self.y + 0.5, CELL - 1, f"{style} {'solid' if taken else 'box'}", 1.5)
             )
             words = [short] if taken else [said, short]
             self.shapes.append(

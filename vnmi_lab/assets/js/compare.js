@@ -6,7 +6,7 @@ import { draw } from "./shapes.js";
 import { Sides } from "./sides.js";
 import { mounted, Stage } from "./stage.js";
 
-const NARROWEST = 32; // px of a column
+const NARROWEST = 30; // px of a column
 const WIDEST = 64;
 const KEYS = [
   ["Space", "play or pause"],

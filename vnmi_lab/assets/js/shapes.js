@@ -18,10 +18,10 @@ export function classes(words) {
 /** The text to write in so many pixels (0: any), and whether it has to be small; "" when none fits. */
 export function fitting(texts, room) {
   if (!room) return [texts[0], false];
-  const fits = (letter) => (text) => text && text.length * letter + MARGIN <= room;
-  const whole = texts.find(fits(LETTER));
+  const fits = (letter, margin) => (text) => text && text.length * letter + margin <= room;
+  const whole = texts.find(fits(LETTER, MARGIN));
   if (whole) return [whole, false];
-  const last = texts.slice(-1).find(fits(SMALL));
+  const last = texts.slice(-1).find(fits(SMALL, MARGIN / 2));
   return [last ?? "", Boolean(last)];
 }
 
