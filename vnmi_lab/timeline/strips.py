@@ -132,14 +132,19 @@ class _Sheet:
         self.shapes.append(path([[0, 0, middle], [last, 0, middle]], "rest"))
         for column, style, depth, taken, said, short in run["cells"]:
             self.shapes.append(
-                box(column, column + 1, self.y + 0.5, CELL - 1, f"{style} {'solid' if taken else 'box'}", 1.5)
+                box(
+                    column,
+                    column + 1,
+                    self.y + 0.5,
+                    CELL - 1,
+                    f"{style} {'solid' if taken else 'box'}{' thick' * (depth > 1)}",
+                    1.5,
+                )
             )
             words = [short] if taken else [said, short]
             self.shapes.append(
                 text(column + 0.5, self.y + 15, words, "on" if taken else f"{style} ink", 1, anchor="middle")
             )
-            if depth > 1:
-                self.shapes.append(text(column + 1, self.y + 9, [str(depth)], f"{style} ink small", dx=-8))
         self.y += CELL + 6
 
     def nmis(self, run: Strip) -> None:
@@ -161,7 +166,7 @@ class _Sheet:
                 said = (
                     [f"{name} in service", name]
                     if style == "mask"
-                    else [f"{name} in {where}", f"{name[4:]}: {where}", name, name[4:]]
+                    else [f"{name} in {where}", f"{name[4:]}: {where}"] * bool(where) + [name, name[4:]]
                 )
                 self.shapes.append(text(first, y + 12, said, f"{style} ink soft", stop - first, dx=5))
             if end in OVER:
