@@ -1,12 +1,13 @@
 # make lab     set up, then open the labs in JupyterLab     (LAB_ARGS=--no-browser on a server)
 # make test    set up, then run the fast tests              (FULL=1 for all of them, TEST_ARGS for pytest)
+# make flakes  the browser tests RUNS times in a row, 10 unless said; the first failure ends it (TEST_ARGS as above)
 # make lint    style, types, layers, and whether the notebooks are built from their sources
 # make notebooks, make lock   build labs/*.ipynb, requirements/*.txt again
 # make clean   remove all that make and the tools made
 #
 # Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
 
-.PHONY: lab test lint setup notebooks lock clean
+.PHONY: lab test flakes lint setup notebooks lock clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := lab
 
@@ -14,6 +15,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 FULL ?=
 LAB_ARGS ?=
+RUNS ?= 10
 TEST_ARGS ?=
 
 ifneq ($(shell command -v uv 2>/dev/null),)
@@ -29,6 +31,12 @@ lab: $(VENV)/lab.stamp
 
 test: $(VENV)/$(if $(FULL),dev,test).stamp
 	@$(RUN)/python -m pytest $(if $(FULL),--hypothesis-profile=full,-m "not slow") $(TEST_ARGS)
+
+flakes: $(VENV)/dev.stamp
+	@for run in $$(seq $(RUNS)); do \
+		echo "run $$run of $(RUNS)"; \
+		VNMI_REQUIRE_ALL=1 $(RUN)/python -m pytest -q -m browser tests $(TEST_ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/dev.stamp
 	$(RUN)/ruff check
