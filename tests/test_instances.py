@@ -12,7 +12,7 @@ from vnmi_lab.hv.profiles import POLICIES
 from vnmi_lab.hw.events import Arrived
 from vnmi_lab.library import LIBRARY, find
 from vnmi_lab.scenario import BARE
-from vnmi_lab.timeline import build, svg
+from vnmi_lab.timeline import build, html, svg
 from vnmi_lab.timeline.bars import GLYPHS
 from vnmi_lab.timeline.instances import MOST_ROWS, Instance, Span, as_data, count, instances
 from vnmi_lab.trace import Trace
@@ -114,6 +114,23 @@ def test_runs_written_by_hand_have_their_nmis_too() -> None:
         (Span(0, 1, "arrived", "EVENTINJ"), "done"),
         (Span(6, 7, "arrived", "EVENTINJ"), "done"),
     ]
+
+
+def test_a_life_is_told_in_a_sentence_once_it_is_over() -> None:
+    payload = build(Trace(find("storm").on(BARE).machine()))
+    lives = [one["said"] for one in payload["instances"]]
+    assert lives[0] == "NMI 1: arrived at step 2, in service from step 3, done at step 7."
+    assert (
+        lives[1] == "NMI 2: arrived at step 5, pending in latch from step 6, in service from step 8, done at step 11."
+    )
+    assert lives[2] == "NMI 3: arrived at step 5, coalesced into NMI 2 at step 5."
+    assert f"<li>{lives[0]}</li>" in html(payload)
+    assert lives[1] not in html(payload | {"visible_until": 8})
+    left = build(Trace(find("sti-hlt").on("vnmi").machine()))["instances"][0]["said"]
+    assert left.endswith("and so to the end of the run.")
+    extra = build(Trace(find("get-then-set").on("vnmi").machine()))["instances"][1]["said"]
+    assert extra.startswith("NMI 2: was there from step 11, pending in nmi_pending from step 13")
+    assert extra.endswith("done at step 25. It is extra: nobody sent it.")
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -113,9 +113,24 @@ def as_data(found: Sequence[Instance]) -> list[dict[str, Any]]:
             "into": one.into,
             "over": one.over,
             "row": row,
+            "said": said(one),
         }
         for one, row in zip(found, _rows(found), strict=True)
     ]
+
+
+def said(one: Instance) -> str:
+    """Tell an NMI's life in one sentence."""
+    parts = [f"{VERBS[span.phase].format(span.place)} step {span.first}" for span in one.spans]
+    last = one.spans[-1].end - 1
+    into = f"coalesced into NMI {one.into}"
+    how = {COALESCED: into, EXTRA: DONE if one.was_delivered else "gone"}.get(one.end, one.end)
+    end = f"{how} at step {last}" if one.over else "and so to the end of the run"
+    told = f"NMI {one.id}: {', '.join([*parts, end])}."
+    return told if one.came else f"{told.replace(' arrived at', ' was there from', 1)} It is extra: nobody sent it."
+
+
+VERBS = {ARRIVED: "arrived at", PENDING: "pending in {} from", SERVICE: "in service from"}
 
 
 def _rows(found: Sequence[Instance]) -> Iterator[int | None]:

@@ -51,6 +51,13 @@ def table(payload: Payload) -> str:
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
+def nmis(payload: Payload) -> str:
+    """Give the NMIs whose life is over in the steps shown as an HTML list, a sentence each; empty if there are none."""
+    count = shown(payload)
+    told = [one["said"] for one in payload["instances"] if one["spans"][-1][1] <= count]
+    return f"<ul>{''.join(f'<li>{escape(said)}</li>' for said in told)}</ul>" if told else ""
+
+
 def html(payload: Payload, cursor: int | None = None) -> str:
     """Give picture and table as HTML for pages that run no script and strip what they do not trust."""
     return _figure(payload, svg(payload, cursor))
@@ -74,4 +81,5 @@ def bundle(payload: Payload, cursor: int | None = None) -> dict[str, str]:
 def _figure(payload: Payload, picture: str) -> str:
     said, data = escape(summary(payload)), b64encode(picture.encode()).decode()
     image = f'<img alt="{said}" src="data:image/svg+xml;base64,{data}">'
-    return f"<figure>{image}<details><summary>The steps as a table</summary>{table(payload)}</details></figure>"
+    details = f"<summary>The steps as a table</summary>{nmis(payload)}{table(payload)}"
+    return f"<figure>{image}<details>{details}</details></figure>"

@@ -53,11 +53,14 @@ function paintNmi(painter, lane, one, next) {
   const place = (step) => painter.x(Math.max(painter.from, Math.min(painter.to, step)));
   const [first, end] = [one.spans[0][0], one.spans.at(-1)[1]];
   const shown = nmiPhases(one.spans, painter.col).filter((span) => painter.inside(span[0], span[1]));
+  const boxes = [];
   for (const [from, to, phase] of shown) {
     const [x, right, height] = [place(from), place(to), NMI_LEVELS[phase]];
     painter.box(x + 0.5, bottom - height, right - x - 1, height, `${style(NMI_LOOKS[phase])} vl-box`, 2);
+    boxes.push(painter.svg.lastChild);
     painter.hatch(x + 0.5, right - 0.5, bottom - height, bottom, NMI_HATCHES[phase], style(NMI_LOOKS[phase]));
   }
+  if (end <= lane.limit + 1) for (const box of boxes) s(box, "title", {}, one.said);
   const width = one.name.length * 6.4 + 8;
   const named = shown.length > 0 && place(end) - place(first) >= width;
   if (named) painter.text(place(first) + 5, bottom - nmiLift(shown[0][2]), one.name, "vl-said");
