@@ -14,6 +14,7 @@ from tests.kvm_runs import two_at_once
 from tests.timeline_runs import latched, looping, nested
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.timeline import Payload, build
+from vnmi_lab.timeline.columns import at
 from vnmi_lab.trace import Trace
 
 pytestmark = pytest.mark.browser
@@ -162,7 +163,8 @@ def test_markers_measure_and_play_loops_between_them(show: Open, legacy: Payload
         shown.press("e")
     second = steps(legacy, "vmexit")[1]
     shown.press("b")
-    says = f"{second} steps, 2 exits"
+    spent = at(legacy["cycles"], second) - at(legacy["cycles"], 0)
+    says = f"{second} steps, 2 exits, {spent:,} cycles"
     expect(shown.player().locator(".vl-span")).to_have_text(says)
     expect(shown.player().locator(".vl-between")).to_have_text(says)
     expect(shown.player().locator(".vl-marker")).to_have_text(["A", "B"])
