@@ -197,6 +197,9 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     _scenario_arguments(parser, None)
     parser.add_argument("--policies", default="legacy,vnmi", metavar="P,P", help="policies, beside bare metal")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="the runs side by side as a picture; - is the terminal"
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -206,6 +209,14 @@ def _compare(options: argparse.Namespace) -> int:
     policies = options.policies.split(",")
     for policy in policies:
         _scenario(options.scenario, policy)
+    if options.svg is not None:
+        from vnmi_lab.timeline import side, sidestill
+
+        try:
+            _write(sidestill.svg(side.side(scenario, ["bare", *policies])), options.svg)
+        except ValueError as problem:
+            raise _BadInputError(problem) from None
+        return 0
     table = compare(scenario, policies)
     print(json.dumps(table.as_dict(), indent=1) if options.json else table)
     return 0
@@ -256,6 +267,7 @@ def _explore_arguments(parser: argparse.ArgumentParser) -> None:
         "--switches", action="store_true", help="ask again under each open switch, and say which the verdict depends on"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="the states of a shipped policy as a picture")
 
 
 def _explore(options: argparse.Namespace) -> int:
@@ -263,6 +275,8 @@ def _explore(options: argparse.Namespace) -> int:
 
     from vnmi_lab import isolate, judge
 
+    if options.svg is not None:
+        return _explored(options)
     try:
         verdicts = isolate.ask(options.policy, options.guest, options.nmis, switches=options.switches)
     except (ValueError, judge.LearnerError) as problem:
@@ -278,6 +292,21 @@ def _explore(options: argparse.Namespace) -> int:
             if verdict.scenario is not None:
                 print(f"to see it: vnmi-lab run {verdict.scenario}")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _explored(options: argparse.Namespace) -> int:
+    """Draw what is explored; a learner's own code is drawn in a notebook, where it is loaded already."""
+    from vnmi_lab import judge
+    from vnmi_lab.graph import graph
+    from vnmi_lab.timeline import graphs
+
+    try:
+        judge.checked(options.guest, options.nmis)
+        payload = graph(judge.named(options.policy), options.guest, options.nmis)
+    except ValueError as problem:
+        raise _BadInputError(problem) from None
+    _write(graphs.svg(payload), options.svg)
+    return 1 if payload["walk"] else 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
