@@ -200,3 +200,12 @@ def test_menus_stay_on_the_page_at_any_width(show: Open, vnmi: Payload, width: i
             assert inside is not None
             assert inside["x"] + inside["width"] <= box["x"] + box["width"]
     assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_narrow_window_keeps_the_main_controls_in_one_row(show: Open, vnmi: Payload) -> None:
+    shown = show(vnmi, width=600)
+    bar = shown.player().get_by_role("group", name="Controls", exact=True)
+    boxes = [bar.get_by_role("button", name="First step").bounding_box(), bar.get_by_role("combobox").bounding_box()]
+    tops = [box["y"] + box["height"] / 2 for box in boxes if box is not None]
+    assert len(tops) == 2
+    assert abs(tops[0] - tops[1]) < 8
