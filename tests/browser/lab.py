@@ -33,6 +33,9 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
+# One server has them all: Notebook 7 and Voila are extensions of it.
+FRONTS = {"lab": "doc/tree/{}", "notebook": "notebooks/{}", "voila": "voila/render/{}"}
+
 NOTEBOOK_READY = "() => window.jupyterapp?.shell.currentWidget?.context?.isReady"
 KERNEL_IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
@@ -63,9 +66,9 @@ class Server:
     token: str
     folder: Path
 
-    def address(self, notebook: str) -> str:
-        """Return the address of one notebook in single-document mode, in a fresh workspace."""
-        return f"{self.url}doc/tree/{notebook}?token={self.token}&reset"
+    def address(self, notebook: str, front: str = "lab") -> str:
+        """Return the address of one notebook in a front end; in JupyterLab alone on the page, in a fresh workspace."""
+        return f"{self.url}{FRONTS[front].format(notebook)}?token={self.token}&reset"
 
 
 @dataclass(slots=True)
@@ -122,6 +125,7 @@ def _command(base: Path, folder: Path, token: str) -> list[str]:
         *("--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False", f"--ServerApp.root_dir={folder}"),
         f"--IdentityProvider.token={token}",
         "--LabApp.expose_app_in_browser=True",  # the page can be asked what it does: window.jupyterapp
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         *("--LabApp.extension_manager=readonly", "--LabApp.news_url="),
         *(f"--LabApp.user_settings_dir={base / 'settings'}", f"--LabApp.workspaces_dir={base / 'workspaces'}"),
     ]
