@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import KERNEL_IDLE, NOTEBOOK_READY, RUN_ALL, Server
@@ -78,7 +78,12 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context(viewport={"width": 1280, "height": 1600})
     made.set_default_timeout(60_000)
     away: list[str] = []
-    made.route(beyond, lambda route: (away.append(route.request.url), route.abort()))
+
+    def refuse(route: Route) -> None:
+        away.append(route.request.url)
+        route.abort()
+
+    made.route(beyond, refuse)
     yield made
     made.close()
     assert [url for url in away if not VOILAS_OWN.search(url)] == []
