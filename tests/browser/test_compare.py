@@ -157,6 +157,16 @@ def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -
     assert findings(shown.page, ".vnmi-player") == []
 
 
+def test_on_paper_all_columns_fit_and_no_control_is_shown(view: OpenView) -> None:
+    shown = view("compare", traits(), css=CSS)
+    shown.page.emulate_media(media="print")
+    expect(shown.root.locator(".vl-bar")).to_be_hidden()
+    picture = shown.root.locator(".vl-canvas .vl-svg")
+    expect(picture).to_have_attribute("width", "560")
+    shown.page.emulate_media(media="screen")
+    expect(picture).not_to_have_attribute("width", "560")
+
+
 def test_hostile_texts_stay_texts(view: OpenView) -> None:
     hostile = traits()
     payload = hostile["payload"]

@@ -148,6 +148,15 @@ def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -
     assert findings(shown.page, ".vnmi-player") == []
 
 
+def test_on_paper_the_whole_graph_fits(view: OpenView) -> None:
+    shown = view("graph", traits(), css=CSS, width=700)
+    shown.page.emulate_media(media="print")
+    expect(shown.root.locator(".vl-bar")).to_be_hidden()
+    box = shown.root.locator(".vl-canvas .vl-svg").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 700
+
+
 def test_hostile_texts_stay_texts(view: OpenView) -> None:
     hostile = {**payload("patch-v4"), "title": EVIL, "verdict": EVIL, "note": EVIL, "scenario": EVIL}
     hostile["nodes"] = [{**node, "name": EVIL, "lines": [EVIL]} for node in hostile["nodes"]]

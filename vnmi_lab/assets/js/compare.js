@@ -8,6 +8,7 @@ import { mounted, Stage } from "./stage.js";
 
 const NARROWEST = 30; // px of a column
 const WIDEST = 64;
+const PAPER = 560; // px of a sheet that the strips may take
 const KEYS = [
   ["Space", "play or pause"],
   ["← →", "one column back, one on"],
@@ -41,6 +42,7 @@ class Comparison extends Stage {
     });
     size.observe(this.scroll);
     this.undo.push(() => size.disconnect());
+    this.on(matchMedia("print"), "change", ({ matches }) => this.fit(matches));
     root.dataset.ready = "true";
   }
 
@@ -138,9 +140,10 @@ class Comparison extends Stage {
   }
 
   /** Fit the columns to the width, as long as they can be read; else the strips scroll. */
-  fit() {
+  fit(printing = false) {
     const { shapes, height } = this.p.drawing;
-    this.col = clamp((this.scroll.clientWidth || 640) / Math.max(1, this.p.columns), NARROWEST, WIDEST);
+    const fitted = clamp((this.scroll.clientWidth || 640) / Math.max(1, this.p.columns), NARROWEST, WIDEST);
+    this.col = printing ? Math.min(WIDEST, PAPER / Math.max(1, this.p.columns)) : fitted;
     this.canvas.style.width = `${this.col * this.p.columns}px`;
     this.canvas.style.height = `${height}px`;
     const svg = draw(shapes, this.col, this.p.columns, height);
