@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from vnmi_lab import costs
+from vnmi_lab.lint import lint
 from vnmi_lab.timeline import lanes
 from vnmi_lab.timeline.blocked import read
 from vnmi_lab.timeline.columns import Column, Words, at, column, plain, put, table
@@ -39,6 +40,7 @@ the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``w
 ``instances``: one an NMI, ``{id, name, spans, end, into, over, row}`` (see ``instances.py``); a span is
 ``[from, to, phase, place]``, ``into`` an id, ``row`` None where only the number is told.
 ``cycles``: a column of the modelled count after each step, None where nothing exits; ``cycles_note`` gives its sources.
+``lint``: what the hypervisor did wrong, as ``[step, label, sentence, rule]`` (see ``vnmi_lab/lint.py``).
 ``micro``: the sub-steps of VMRUN, #VMEXIT, delivery and IRET (see ``micro.py``).
 """
 
@@ -85,6 +87,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
     state = table([step.state for step in steps])
     row, owner = lanes.rows(steps, {line.address: line.where for line in trace.code})
     changes = [[n, c.rule, c.field, plain(c.old), plain(c.new)] for n, step in enumerate(steps) for c in step.changes]
+    found = lint(steps)
     arrows = links(state, kinds, changes)
     payload = {
         "version": VERSION,
@@ -106,7 +109,9 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "changes": changes,
         "stack": _stack(steps),
         "code": [[plain(c.address), c.raw.hex(" "), c.text, c.label, c.where] for c in trace.code],
-        "rules": _rules(trace, {str(rule) for _, rule, *_ in changes} | {link[-1] for link in arrows}),
+        "rules": _rules(
+            trace, {str(rule) for _, rule, *_ in changes} | {link[-1] for link in arrows} | {one.rule for one in found}
+        ),
         "events": lanes.events(kinds, state),
         "calls": lanes.calls(steps, trace.rules),
         "marks": lanes.marks(steps),
@@ -119,6 +124,7 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "blocked": answers,
         "instances": as_data(instances(steps)),
         "micro": micro(steps, trace.rules),
+        "lint": [list(finding) for finding in found],
         "cycles": None if lanes.is_bare(steps) else column(costs.cycles(kinds)),
         "cycles_note": costs.note(),
     }

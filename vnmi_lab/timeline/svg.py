@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vnmi_lab.timeline.build import Payload
 
-RULER, CELL, STRIP, WAVE, ROW, CALL = 24, 24, 14, 34, 42, 13
+RULER, CELL, STRIP, WAVE, ROW, CALL, WARN = 24, 24, 14, 34, 42, 13, 30
 CELLS = {"exec", "deliver", "idle", "stop"}
 ROWS = ("main", "handler", "handler in handler")
 WORLDS = {"bare": "bare metal: no hypervisor", "kvm": "KVM"}
@@ -125,6 +125,26 @@ def _calls(sheet: Sheet, _tops: dict[str, int]) -> None:
             sheet.label(x + 5, y + 10, room, [cut], "said")
 
 
+def _lint(sheet: Sheet, _tops: dict[str, int]) -> None:
+    """Draw what the hypervisor did wrong, each with a sign and a few words."""
+    found = [finding for finding in sheet.p["lint"] if finding[0] < sheet.end]
+    if not found:
+        return
+    top = sheet.lane(WARN)
+    sheet.name(top + 19, "broken rules")
+    ends = [*(sheet.x(finding[0] + 0.5) for finding in found[1:]), sheet.right + 12]
+    for (step, label, *_), end in zip(found, ends, strict=True):
+        x = sheet.x(step + 0.5)
+        sheet.path(
+            f"M{x - 6} {top + 21}L{x} {top + 9}L{x + 6} {top + 21}zM{x} {top + 13}v4M{x} {top + 18.5}v1", "arrow"
+        )
+        room = end - x - 12
+        if room < len(label) * 5.5 + 4 and end > sheet.right:
+            sheet.label(x - 9, top + 19, 400, [label], "said", "end")
+        else:
+            sheet.label(x + 9, top + 19, room, [label], "said")
+
+
 def _world(sheet: Sheet, tops: dict[str, int]) -> None:
     bands = [band for band in sheet.p["worlds"] if band[0] < sheet.end]
     bare = not sheet.p["crossings"] and len(bands) == 1
@@ -224,7 +244,7 @@ def _bus(sheet: Sheet, wave: dict[str, Any]) -> None:
 
 DRAWN: dict[str, tuple[Callable[[Sheet, dict[str, int]], None], ...]] = {
     OUTSIDE: (_outside,),
-    SOFTWARE: (_calls,),
+    SOFTWARE: (_calls, _lint),
     WORLD: (_world,),
     GUEST: (_code,),
     NMIS: (draw_nmis,),

@@ -3,7 +3,14 @@
 import { button, h } from "./nodes.js";
 import { Menu } from "./menu.js";
 
-const LANE_NAMES = { outside: "stimuli", calls: "KVM functions", world: "world", code: "code", nmis: "each NMI" };
+const LANE_NAMES = {
+  outside: "stimuli",
+  calls: "KVM functions",
+  lint: "broken rules",
+  world: "world",
+  code: "code",
+  nmis: "each NMI",
+};
 
 /** What the learner chose; a lane nobody spoke of is drawn unless it is quiet, or when all are asked for. */
 export class LaneView {

@@ -25,6 +25,7 @@ export function layout(run, view, limit) {
   const nmis = nmiHeight(run, limit);
   if (run.p.marks.length) add("outside", "outside", 40, { scripted: !run.kvm && run.p.marks.every(([, kind]) => kind === "host") });
   if (names.length) add("kvm", "calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
+  if (run.p.lint?.some(([step]) => step <= limit)) add("kvm", "lint", 30);
   waves("kvm");
   waves("vmcb");
   add("world", "world", bare ? 36 : 84, { bare });
@@ -98,6 +99,7 @@ export class Gutter {
         name(lane.top + 8, "KVM functions");
         detail(lane.top + 24, "that changed something");
       }
+      else if (lane.id === "lint") name(lane.top + 8, "broken rules");
       else if (lane.id === "world" && lane.bare) name(lane.top + 9, "runs on");
       else if (lane.id === "world") {
         name(lane.top + 9, "host");

@@ -54,6 +54,7 @@ export class Painter {
       else if (lane.id === "calls") this.calls(lane);
       else if (lane.id === "world") this.world(lane);
       else if (lane.id === "code") this.code(lane);
+      else if (lane.id === "lint") this.lint(lane);
       else if (lane.id === "nmis") paintNmis(this, lane);
       else if (lane.wave.style === "bus" || lane.wave.style === "shadow") this.bus(lane);
       else this.wave(lane);
@@ -98,6 +99,20 @@ export class Painter {
       const fits = name.length > letters ? `${name.slice(0, Math.max(0, letters - 1))}…` : name;
       if (fits.length > 5) this.label(x + 5, y + 10, room, [fits], "vl-said");
     }
+  }
+
+  /** What the hypervisor did wrong, each with a sign and a few words. */
+  lint(lane) {
+    const found = this.run.p.lint.filter(([step]) => step < this.to);
+    found.forEach(([step, label, sentence], i) => {
+      if (!this.inside(step - 40, step + 1)) return;
+      const [x, y] = [this.x(step + 0.5), lane.top];
+      const sign = `M${x - 6} ${y + 21}L${x} ${y + 9}L${x + 6} ${y + 21}zM${x} ${y + 13}v4M${x} ${y + 18.5}v1`;
+      s(s(this.svg, "path", { d: sign, class: "vl-arrow" }), "title", {}, sentence);
+      const end = this.x(i + 1 < found.length ? found[i + 1][0] + 0.5 : this.run.length);
+      const left = i + 1 === found.length && label.length * 5.5 + 4 > end - x - 12;
+      this.label(x + (left ? -9 : 9), y + 19, left ? 400 : end - x - 12, [label], "vl-said", left ? "end" : "start");
+    });
   }
 
   world(lane) {
