@@ -50,9 +50,17 @@ lab.no_exit
 # It is the mask and the latch of Lab 01 again, `nmi_mask` and `nmi_latch`. Now the guest has a pair of its own.
 
 # %% [markdown]
+# The bits stand in one word, `int_ctl`, together with others. While the guest runs, the processor keeps copies of them;
+# the VMCB shows the word as it was at VMRUN, until the guest exits.
+
+# %%
+lab.written_back
+
+# %% [markdown]
 # ## 2. The second one
 #
 # That was the easy case. What made Lab 03 hard was the second NMI, the one that has to wait for an IRET.
+# Place your flag: click a step of the run, or go there with the arrow keys and press Enter.
 
 # %%
 lab.behind_the_iret

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vnmi_lab.checks import Exercise, Prediction, Result, lab01, lab02, lab03, lab04
+from vnmi_lab.checks import Asked, Exercise, PlaceFlag, Prediction, Result, SetBits, lab01, lab02, lab03, lab04
 from vnmi_lab.checks.exercise import untouched
+from vnmi_lab.checks.placing import NOT_YET, moment
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.result import SHOWN, Outcome
 from vnmi_lab.hv.vcpu import REQ_EVENT
@@ -20,11 +21,14 @@ from vnmi_lab.machine import Stimulus
 
 MODULES = (lab01, lab02, lab03, lab04)
 EXERCISES = [exercise for module in MODULES for exercise in module.EXERCISES]
-PREDICTIONS = [prediction for module in MODULES for prediction in module.PREDICTIONS]
+PREDICTIONS: list[Asked] = [prediction for module in MODULES for prediction in module.PREDICTIONS]
+CHOICES = [prediction for prediction in PREDICTIONS if isinstance(prediction, Prediction)]
+FLAGS = [prediction for prediction in PREDICTIONS if isinstance(prediction, PlaceFlag)]
+WORDS = [prediction for prediction in PREDICTIONS if isinstance(prediction, SetBits)]
 WRONG = [pytest.param(e, w.code, w.message, id=f"{e.id}: {w.name}") for e in EXERCISES for w in e.wrong]
 
 
-def by_id(item: Exercise | Prediction) -> str:
+def by_id(item: Exercise | Asked) -> str:
     return item.id
 
 
@@ -203,7 +207,7 @@ def test_an_answer_is_judged_by_what_it_does(exercise: Exercise, code: str) -> N
 # --- predictions ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS, ids=by_id)
+@pytest.mark.parametrize("prediction", CHOICES, ids=by_id)
 def test_the_machine_makes_exactly_one_option_true(prediction: Prediction) -> None:
     values = [option.value for option in prediction.options]
     assert len(set(values)) == len(values)
@@ -213,7 +217,7 @@ def test_the_machine_makes_exactly_one_option_true(prediction: Prediction) -> No
     assert 0 <= prediction.until(trace) < len(trace) - 1
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS, ids=by_id)
+@pytest.mark.parametrize("prediction", CHOICES, ids=by_id)
 def test_choosing_says_right_or_wrong_and_skipping_is_never_right(prediction: Prediction) -> None:
     true = prediction.answer()
     said = [prediction.choose(letter.lower()).said for letter, _option in lettered(prediction.options)]
@@ -236,7 +240,95 @@ def test_a_letter_that_is_no_option_is_refused() -> None:
 
 def test_true_answers_are_not_all_in_one_place() -> None:
     for module in MODULES:
-        assert len({prediction.answer() for prediction in module.PREDICTIONS}) >= 3
+        assert len({p.answer() for p in module.PREDICTIONS if isinstance(p, Prediction)}) >= 3
+
+
+# --- predictions on the timeline -------------------------------------------------------
+
+
+def test_each_kind_of_prediction_is_used() -> None:
+    assert CHOICES
+    assert FLAGS
+    assert WORDS
+
+
+@pytest.mark.parametrize("prediction", FLAGS, ids=by_id)
+def test_a_flag_is_right_in_one_place_and_every_other_has_its_why(prediction: PlaceFlag) -> None:
+    seen, trace = prediction.run_seen(), prediction.trace()
+    right = moment(seen, prediction.answer())
+    so = prediction.measure(trace)
+    for step in range(len(seen)):
+        reveal = prediction.place(step)
+        said = moment(seen, step)
+        assert reveal.said == ("right" if said == right else "wrong")
+        machine, you = reveal.flags
+        assert machine[:2] == (so, "machine")
+        assert (you.step == so) == (said == right)
+        assert you.whose == "you"
+        assert sum(line.mark.startswith("you said this") for line in reveal.lines) == 1
+        assert all(line.why and line.text for line in reveal.lines)
+    assert {"right", "wrong"} == set(prediction.record)
+
+
+@pytest.mark.parametrize("prediction", FLAGS, ids=by_id)
+def test_nothing_of_what_a_flag_is_to_say_is_in_the_run_it_is_placed_on(prediction: PlaceFlag) -> None:
+    seen, trace = prediction.run_seen(), prediction.trace()
+    taken = sum(step.kind == "deliver" for step in seen)
+    assert taken < sum(step.kind == "deliver" for step in trace)
+    spots = [moment(seen, spot.where(seen)) for spot in prediction.spots]
+    assert len(set(spots)) == len(spots), "two wrong places are one"
+    assert moment(seen, prediction.answer()) not in spots
+    with pytest.raises(ValueError, match=r"^place the flag at a step from 0 to \d+, not 99$"):
+        prediction.place(99)
+    reveal = prediction.skip()
+    assert (reveal.said, [flag.whose for flag in reveal.flags]) == ("skipped", ["machine"])
+    assert "you said" not in repr(reveal)
+    assert prediction.record == ["skipped"]
+
+
+def test_a_flag_too_early_too_late_and_before_the_arrival_are_told_apart() -> None:
+    flag = lab04.behind_the_iret
+    arrives = flag.given()[0].step
+    said = {
+        step: next(line.why for line in flag.place(step).lines if line.mark == "you said this") for step in (0, 9, 12)
+    }
+    assert said[0] == NOT_YET
+    assert arrives < 9
+    assert said[9] == flag.early
+    assert said[12] == flag.late
+    named = flag.place(10)
+    assert next(line for line in named.lines if line.mark == "you said this").text == "Before the `iretq`."
+
+
+@pytest.mark.parametrize("prediction", WORDS, ids=by_id)
+def test_a_word_is_right_only_if_every_bit_is(prediction: SetBits) -> None:
+    start, answer = prediction.start(), prediction.answer()
+    assert start != answer, "that nothing changes is no question"
+    assert not (start ^ answer) & ~prediction.mask, "a bit that changes is not asked about"
+    for bit in prediction.bits:
+        reveal = prediction.set(answer ^ 1 << bit.number)
+        assert reveal.said == "wrong"
+        wrong = [
+            line for line in reveal.lines if line.mark.startswith("you said 0") or line.mark.startswith("you said 1")
+        ]
+        assert [line.lead for line in wrong] == [f"Bit {bit.number},"]
+        assert all(line.why for line in reveal.lines)
+    reveal = prediction.set(answer)
+    assert reveal.said == "right"
+    assert {flag.text for flag in reveal.flags} == {prediction.written(answer)}
+    unasked = next(n for n in range(32) if not prediction.mask >> n & 1)
+    with pytest.raises(ValueError, match=r"^take 0x[0-9a-f]+ and set or clear bits [\d, ]+ of it, not 0x"):
+        prediction.set(answer ^ 1 << unasked)
+    assert prediction.skip().said == "skipped"
+
+
+@pytest.mark.parametrize("prediction", [*FLAGS, *WORDS], ids=by_id)
+def test_a_prediction_on_the_timeline_reads_in_a_terminal_and_without_widgets(prediction: Asked) -> None:
+    before, after = prediction._repr_html_().split("<details>")
+    assert "the machine does this" not in before
+    assert "the machine does this" in after
+    assert re.search(r"Answer with \.(place|set)\(\w+\), or \.skip\(\) to see it\.$", repr(prediction))
+    assert prediction.record == []
 
 
 # --- how it looks ---------------------------------------------------------------

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from vnmi_lab.checks import Prediction, lab01, lab02
+from vnmi_lab.checks import Asked, PlaceFlag, Prediction, SetBits, lab01, lab02, lab04
 from vnmi_lab.widgets import Predict
 
 PREDICTIONS = [*lab01.PREDICTIONS, *lab02.PREDICTIONS]
+FLAG, BITS = lab04.behind_the_iret, lab04.written_back
 
 
 @pytest.fixture(autouse=True)
 def as_new() -> Iterator[None]:
     yield
-    for prediction in PREDICTIONS:
+    asked: list[Asked] = [*PREDICTIONS, FLAG, BITS]
+    for prediction in asked:
         prediction.record.clear()
 
 
@@ -78,6 +80,64 @@ def test_a_page_without_widgets_gets_question_picture_and_a_folded_answer() -> N
 
 def test_the_still_picture_before_the_answer_does_not_give_it_away() -> None:
     shown = bundle(Predict(lab01.second_nmi))["text/html"]
+    before_whole, whole = shown.split("<summary>The whole run</summary>")
+    assert "2 runs of the NMI handler" in whole
+    assert "2 runs of the NMI handler" not in before_whole
+
+
+# --- on the timeline
+
+
+def flags(panel: Predict) -> list[tuple[int, str]]:
+    return [(step, whose) for step, whose, _text in panel.timeline.flags]
+
+
+def test_a_flag_is_placed_on_another_run_and_both_flags_stand_on_the_real_one() -> None:
+    panel = Predict(FLAG)
+    assert panel.timeline.payload["steps"] == len(FLAG.run_seen())
+    assert panel.timeline.placing == "the second NMI is taken"
+    assert flags(panel) == [(8, "given")]
+    assert panel.check.disabled
+    panel.timeline.placed = 12
+    assert "before step 12" in panel.choice.value
+    panel.timeline.placed = 10  # another thought
+    assert "<code" in panel.choice.value
+    panel.check.click()
+    assert FLAG.record == ["wrong"]
+    so = FLAG.measure(FLAG.trace())
+    assert flags(panel) == [(so, "machine"), (14, "you")]
+    assert panel.timeline.payload["steps"] == len(FLAG.trace())
+    assert panel.timeline.cursor == so
+    assert panel.timeline.placing == ""
+    assert "Before the" in panel.answer.value
+    assert "10" in panel.choice.value, "what was said stays"
+
+
+def test_the_bits_of_a_word_are_set_and_both_words_stand_on_the_timeline() -> None:
+    panel = Predict(BITS)
+    assert panel.timeline.payload["steps"] == BITS.until(BITS.trace()) + 1
+    assert panel.choice.word == BITS.start()
+    assert not panel.check.disabled
+    panel.choice.word = BITS.answer() ^ 1 << 11
+    panel.check.click()
+    assert BITS.record == ["wrong"]
+    assert panel.choice.disabled
+    where = BITS.where(BITS.trace())
+    assert flags(panel) == [(where, "machine"), (where, "you")]
+    assert {text for _step, _whose, text in panel.timeline.flags} == {"int_ctl = 07001200h", "int_ctl = 07001A00h"}
+
+
+@pytest.mark.parametrize("prediction", [FLAG, BITS], ids=lambda prediction: prediction.id)
+def test_a_prediction_on_the_timeline_can_be_skipped(prediction: PlaceFlag | SetBits) -> None:
+    panel = Predict(prediction)
+    panel.skip.click()
+    assert prediction.record == ["skipped"]
+    assert [whose for _step, whose in flags(panel)] == ["machine"]
+    assert panel.timeline.payload["steps"] == len(prediction.trace())
+
+
+def test_the_run_that_a_flag_is_placed_on_has_nothing_of_the_answer() -> None:
+    shown = bundle(Predict(FLAG))["text/html"]
     before_whole, whole = shown.split("<summary>The whole run</summary>")
     assert "2 runs of the NMI handler" in whole
     assert "2 runs of the NMI handler" not in before_whole

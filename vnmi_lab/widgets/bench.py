@@ -81,7 +81,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.about, self.result, self.note = widgets.HTML(), widgets.HTML(), Note()
         self.arrivals = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
         self.address = Copyable(name="Scenario", layout=widgets.Layout(flex="1 1 360px"))
-        self.more = widgets.Button(description=MORE, layout=widgets.Layout(width="auto"))
+        self.more = widgets.Button(description=MORE, layout=widgets.Layout(width="auto", align_self="flex-start"))
         self.editor = Editor(self._edited)
         self.form = Arrivals(self._add, self._ask_where)
         self.options = Options(self._change)
@@ -258,9 +258,8 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             f"{row.lost} lost",
         ]
         parts += [f"{getattr(row, name)} {name}" for name in ("extra", "waiting") if getattr(row, name)]
-        exits = (
-            f"exits {row.exits}: kicks {row.kicks}, IRET {row.iret}, #DB {row.db}, STGI {row.stgi}, VINTR {row.vintr}"
-        )
+        kinds = f"kicks {row.kicks}, IRET {row.iret}, #DB {row.db}, STGI {row.stgi}, VINTR {row.vintr}"
+        exits = f"Exits: {row.exits}, of them {kinds}"
         said = f"NMIs: {', '.join(parts)}. {exits if self.scenario.policy != BARE else 'No exits on bare metal'}."
         budget = (
             f"It has not come to rest: stopped at the budget of {self.budget.value:,} steps." if self.trace.cut else ""

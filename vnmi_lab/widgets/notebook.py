@@ -7,7 +7,7 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from vnmi_lab.checks import Prediction, Result
+from vnmi_lab.checks import PlaceFlag, Prediction, Result, SetBits
 from vnmi_lab.widgets.magic import register_magic
 from vnmi_lab.widgets.predict import Predict
 from vnmi_lab.widgets.show import show
@@ -20,7 +20,8 @@ def register() -> bool:
         return False
     register_magic(shell)
     formatter = shell.display_formatter.ipython_display_formatter
-    formatter.for_type(Prediction, ask)
+    for kind in (Prediction, PlaceFlag, SetBits):
+        formatter.for_type(kind, ask)
     formatter.for_type(Result, tell)
     return True
 
@@ -30,7 +31,7 @@ def load_ipython_extension(_shell: object) -> None:
     register()
 
 
-def ask(prediction: Prediction) -> None:
+def ask(prediction: Prediction | PlaceFlag | SetBits) -> None:
     """Show a prediction as a panel."""
     display(Predict(prediction))  # type: ignore[no-untyped-call]  # IPython has not typed it
 

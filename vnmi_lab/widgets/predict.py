@@ -3,95 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from html import escape
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import ipywidgets as widgets
 
 from vnmi_lab import timeline
-from vnmi_lab.checks import Prediction, Reveal
+from vnmi_lab.checks import PlaceFlag, Prediction, Reveal, SetBits
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.text import box, prose
-from vnmi_lab.guest import CodeLine
-from vnmi_lab.rules import Rule
-from vnmi_lab.trace import Step, Trace
+from vnmi_lab.widgets.answer import Answer
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """The first ``length`` steps of a trace, with nothing in it of what follows."""
-
-    trace: Trace
-    length: int
-
-    def __len__(self) -> int:
-        """Return the number of steps that may be seen."""
-        return self.length
-
-    def __getitem__(self, index: int) -> Step:
-        """Return one of them."""
-        return self.trace[index]
-
-    @property
-    def title(self) -> str:
-        """The title of the run."""
-        return self.trace.title
-
-    @property
-    def code(self) -> tuple[CodeLine, ...]:
-        """The guest's listing."""
-        return self.trace.code
-
-    @property
-    def rules(self) -> dict[str, Rule]:
-        """The rules of the machine."""
-        return self.trace.rules
+STOPS = "The picture stops at the question."
 
 
 class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Asks before it shows. ``reveal`` holds what was said and what is so, None before the answer.
 
-    The rest of the run is not even sent to the page before "Check", which needs a choice, or "Skip, show me", which is
-    recorded as skipped. What was chosen stays on the page beside what is so.
+    The rest of the run is not even sent to the page before "Check", which needs an answer, or "Skip, show me", which is
+    recorded as skipped. What was said stays on the page beside what is so: in the list, and as flags on the timeline.
     """
 
-    def __init__(self, prediction: Prediction) -> None:
+    def __init__(self, prediction: Prediction | PlaceFlag | SetBits) -> None:
         """Ask ``prediction``."""
         self.prediction = prediction
         self.reveal: Reveal | None = None
-        self.trace = trace = prediction.trace()
-        until = prediction.until(trace)
-        self.timeline = Timeline(Beginning(trace, until + 1))
-        self.timeline.cursor = until
-        self.whole = timeline.build(trace)
-        self.choice = widgets.RadioButtons(
-            options=[(f"{letter}. {_plain(option.text)}", letter) for letter, option in lettered(prediction.options)],
-            value=None,
-            layout=widgets.Layout(width="auto", margin="0 0 0 1em"),
-        )
+        self.timeline = Timeline(prediction.shown(), cursor=prediction.cursor())
+        self.timeline.flags = [tuple(flag) for flag in prediction.given()]
+        self.trace = prediction.trace()
+        self.whole = timeline.build(self.trace)
         self.check = widgets.Button(description="Check", button_style="primary", disabled=True)
         self.skip = widgets.Button(description="Skip, show me", tooltip="Recorded as skipped")
         self.answer = widgets.HTML()
-        self.choice.observe(self._chosen, "value")
-        self.check.on_click(lambda _button: self._answer(lambda: prediction.choose(str(self.choice.value))))
+        self.choice, say, hint = self._input(prediction)
+        self.check.on_click(lambda _button: self._answer(say))
         self.skip.on_click(lambda _button: self._answer(prediction.skip))
-        self.question = widgets.HTML(_asked(prediction, " <em>The picture stops at the question.</em>"))
+        self.question = widgets.HTML(_asked(prediction.question, f" <em>{hint}</em>"))
         self.buttons = widgets.HBox([self.check, self.skip], layout=widgets.Layout(margin="0 0 8px 1em"))
         super().__init__([self.question, self.choice, self.buttons, self.answer, self.timeline])
         self.add_class("vnmi-predict")
 
-    def _chosen(self, _change: object) -> None:
-        self.check.disabled = self.choice.value is None
+    def _input(self, prediction: Prediction | PlaceFlag | SetBits) -> tuple[widgets.Widget, Callable[[], Reveal], str]:
+        """Return what the prediction is answered with, how it is said, and what to do."""
+        match prediction:
+            case Prediction():
+                return self._choices(prediction)
+            case SetBits():
+                return self._bits(prediction)
+            case PlaceFlag():
+                return self._flag(prediction)
+            case _:
+                assert_never(prediction)
+
+    def _choices(self, prediction: Prediction) -> tuple[widgets.Widget, Callable[[], Reveal], str]:
+        options = [(letter, option.text) for letter, option in lettered(prediction.options)]
+        choice = Answer(legend="Your prediction", options=options)
+        choice.observe(lambda change: self._ready(is_ready=change["new"] is not None), "value")
+        return choice, lambda: prediction.choose(str(choice.value)), STOPS
+
+    def _bits(self, prediction: SetBits) -> tuple[widgets.Widget, Callable[[], Reveal], str]:
+        bits = [(bit.number, bit.name) for bit in prediction.bits]
+        choice = Answer(legend="Your prediction", bits=bits, name=prediction.word, word=prediction.start())
+        self._ready(is_ready=True)  # that nothing changes is an answer, too
+        return choice, lambda: prediction.set(choice.word), f"{STOPS} Set or clear the bits."
+
+    def _flag(self, prediction: PlaceFlag) -> tuple[widgets.Widget, Callable[[], Reveal], str]:
+        placed = widgets.HTML(_place("Your flag is not placed yet."))
+        seen = prediction.run_seen()
+        self.timeline.placing = prediction.flag
+
+        def place(change: dict[str, Any]) -> None:
+            step = change["new"]
+            self._ready(is_ready=step is not None)
+            if step is not None:
+                placed.value = _place(f"Your flag stands before step {step}: `{seen[step].text}`.")
+
+        self.timeline.observe(place, "placed")
+        return placed, lambda: prediction.place(int(self.timeline.placed or 0)), "Place your flag on this run."
+
+    def _ready(self, *, is_ready: bool) -> None:
+        self.check.disabled = not is_ready
 
     def _answer(self, say: Callable[[], Reveal]) -> None:
         """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish."""
         try:
             self.reveal = say()
             self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
-            self.timeline.put(self.whole, self.trace)
-            self.question.value = _asked(self.prediction)
+            with self.timeline.hold_sync():
+                self.timeline.placing, self.timeline.placed = "", None
+                self.timeline.flags = [tuple(flag) for flag in self.reveal.flags]
+                self.timeline.put(self.whole, self.trace)
+                if self.reveal.flags:
+                    self.timeline.cursor = self.reveal.flags[0].step
+            self.question.value = _asked(self.prediction.question)
             self.choice.disabled = True
             self.buttons.layout.display = "none"
         except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
@@ -114,10 +119,9 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return f"{asked}{seen}<details><summary>The whole run</summary>{whole}</details>"
 
 
-def _asked(prediction: Prediction, more: str = "") -> str:
-    return box(f"<strong>Predict.</strong> {prose(prediction.question)}{more}", "--jp-brand-color1")
+def _asked(question: str, more: str = "") -> str:
+    return box(f"<strong>Predict.</strong> {prose(question)}{more}", "--jp-brand-color1")
 
 
-def _plain(text: str) -> str:
-    """Return text without backquotes: a radio button's label has no markup."""
-    return text.replace("`", "")
+def _place(text: str) -> str:
+    return f'<div class="vnmi-placed" role="status">{prose(text)}</div>'

@@ -36,7 +36,10 @@ export class Flags {
       this.place(player.cursor);
     });
     for (const name of ["flags", "placing", "placed"]) {
-      const action = () => this.build();
+      const action = () => {
+        this.build();
+        if (name === "placing" && this.placing()) this.chart.scroll.focus(); // asked for: the keys are wanted here
+      };
       this.model.on(`change:${name}`, action);
       player.undo.push(() => this.model.off(`change:${name}`, action));
     }

@@ -1,0 +1,67 @@
+// The answer to a prediction: one of several options, or the bits of a word. Native controls, so every key works.
+
+import { h } from "./nodes.js";
+
+let groups = 0; // each group of radio buttons has a name of its own
+
+/** Text with `names in backquotes` set as code. */
+function proseNodes(text) {
+  return text.split("`").map((part, i) => (i % 2 ? h("code", "", {}, part) : part));
+}
+
+function tell(model, name, value) {
+  model.set(name, value);
+  model.save_changes();
+}
+
+function choices(model, fieldset) {
+  const group = `vnmi-choice-${(groups += 1)}`;
+  return model.get("options").map(([letter, text]) => {
+    const input = h("input", "", { type: "radio", name: group, value: letter });
+    input.checked = model.get("value") === letter;
+    input.addEventListener("change", () => tell(model, "value", letter));
+    return fieldset.appendChild(h("label", "vl-option", {}, input, h("span", "", {}, `${letter}. `, ...proseNodes(text))));
+  });
+}
+
+function hexadecimal(word) {
+  return `${word.toString(16).toUpperCase().padStart(8, "0")}h`;
+}
+
+function bits(model, fieldset) {
+  const shown = h("output", "vl-word", { "aria-live": "polite" });
+  const write = () => {
+    shown.textContent = `${model.get("name")} = ${hexadecimal(model.get("word"))}`;
+  };
+  for (const [bit, name] of model.get("bits")) {
+    const power = 2 ** bit; // words go beyond the 31 bits that shifts can do
+    const isSet = () => Math.floor(model.get("word") / power) % 2 === 1;
+    const input = h("input", "", { type: "checkbox", "data-bit": bit });
+    input.checked = isSet();
+    input.addEventListener("change", () => {
+      if (input.checked !== isSet()) tell(model, "word", model.get("word") + (input.checked ? power : -power));
+      write();
+    });
+    const [number, said] = [h("span", "vl-bit-number", {}, `bit ${bit}`), h("code", "", {}, name)];
+    fieldset.append(h("label", "vl-option vl-bit", {}, input, number, " ", said));
+  }
+  write();
+  fieldset.append(shown);
+}
+
+function render({ model, el }) {
+  const fieldset = h("fieldset", "vl-answer", {}, h("legend", "", {}, model.get("legend")));
+  el.classList.add("vnmi-answer");
+  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's command mode would take the arrow keys
+  el.append(fieldset);
+  if (model.get("bits").length) bits(model, fieldset);
+  else choices(model, fieldset);
+  const disable = () => {
+    fieldset.disabled = model.get("disabled");
+  };
+  model.on("change:disabled", disable);
+  disable();
+  return () => model.off("change:disabled", disable);
+}
+
+export default { render };

@@ -1,0 +1,22 @@
+"""What a prediction is answered with: options to choose from, or the bits of a word."""
+
+from __future__ import annotations
+
+import anywidget
+import traitlets
+
+from vnmi_lab import timeline
+
+
+class Answer(anywidget.AnyWidget):
+    """Options, of which ``value`` is the letter chosen; or ``bits`` of a ``word``, if there are any."""
+
+    _esm = timeline.script("predict")
+    _css = timeline.asset("bench.css")
+    legend = traitlets.Unicode("").tag(sync=True)
+    options = traitlets.List(traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode())).tag(sync=True)
+    value = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    bits = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Unicode())).tag(sync=True)
+    name = traitlets.Unicode("").tag(sync=True)
+    word = traitlets.Int(0).tag(sync=True)
+    disabled = traitlets.Bool(default_value=False).tag(sync=True)
