@@ -33,8 +33,8 @@ class Spot:
 class PlaceFlag(Asked):
     """Where does it happen? ``measure`` finds its step in the run of ``scene``; the flag is put on ``seen``.
 
-    ``flag`` says what happens. A place is the moment before a step. ``why`` explains the right one, ``spots`` wrong ones
-    with a name, ``early`` and ``late`` any other. ``marks`` are flags in it, the first of them where it arrives.
+    ``flag`` says what happens. A place is the moment before a step. ``why`` explains the right one, ``spots`` wrong
+    ones with a name, ``early`` and ``late`` any other. ``marks`` are flags in it, the first of them where it arrives.
     """
 
     id: str

@@ -1,5 +1,6 @@
 // A text that can be copied. Where the clipboard is blocked it is selected, so that a key copies it.
 
+import { keepKeys } from "./keep.js";
 import { h } from "./nodes.js";
 
 function render({ model, el }) {
@@ -8,7 +9,6 @@ function render({ model, el }) {
   const copy = h("button", "vl-copy", { type: "button" }, "Copy");
   const status = h("span", "vl-copy-status", { role: "status" });
   el.classList.add("vnmi-copy");
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
   el.append(label, copy, status);
   const show = () => {
     label.firstChild.textContent = model.get("name");
@@ -28,7 +28,11 @@ function render({ model, el }) {
   });
   model.on("change:text", show);
   show();
-  return () => model.off("change:text", show);
+  const undo = keepKeys();
+  return () => {
+    undo();
+    model.off("change:text", show);
+  };
 }
 
 export default { render };

@@ -1,5 +1,6 @@
 // Flags on the chart: what a learner said and what the machine did; and a mode in which a step is pointed at.
 
+import { keepKeys } from "./keep.js";
 import { clamp } from "./run.js";
 import { h } from "./nodes.js";
 
@@ -18,6 +19,7 @@ export class Flags {
     this.chart.scroll.prepend(this.strip);
     this.chart.canvas.append(this.poles);
     this.here = h("button", "vl-button vl-here", { type: "button" });
+    this.shown = []; // the flags, in the order of their nodes
     this.hint = h("span", "", {}, "Click a step of the timeline; or move there with the arrow keys and press Enter.");
     this.bar = h("div", "vl-place", { role: "group" }, this.here, this.hint);
     player.left.prepend(this.bar);
@@ -25,11 +27,13 @@ export class Flags {
       target.addEventListener(name, action);
       player.undo.push(() => target.removeEventListener(name, action));
     };
+    player.undo.push(keepKeys());
     on(this.here, "click", () => this.place(player.cursor));
     on(this.chart.canvas, "click", (event) => {
       const left = this.chart.canvas.getBoundingClientRect().left;
       if (this.placing()) this.place(Math.floor((event.clientX - left) / this.chart.col));
     });
+    on(this.chart.scroll, "scroll", () => this.arrange());
     on(this.chart.scroll, "keydown", (event) => {
       if (event.key !== "Enter" || !this.placing()) return;
       event.preventDefault();
@@ -71,30 +75,28 @@ export class Flags {
     this.bar.setAttribute("aria-label", `Place: ${what}`);
     this.chart.el.classList.toggle("vl-placing", Boolean(what));
     const flags = this.all();
+    this.shown = flags;
     this.strip.style.width = this.chart.canvas.style.width;
     this.strip.replaceChildren(...flags.map(flagNode));
     this.poles.replaceChildren(...flags.map(([, kind]) => h("div", `vl-pole vl-flag-${kindOf(kind)}`)));
-    const rows = this.arrange(flags);
-    this.strip.style.height = this.chart.gutter.el.style.marginTop = `${rows * FLAG_ROW}px`;
+    this.arrange();
     this.show(this.player.cursor);
   }
 
-  /** Put each flag in the first row that has room for it; return how many rows that takes. */
-  arrange(flags) {
-    const ends = [];
-    const width = parseFloat(this.strip.style.width) || 640;
-    flags.forEach(([step], i) => {
-      const [node, pole] = [this.strip.children[i], this.poles.children[i]];
-      const x = (step + 0.5) * this.chart.col;
-      const left = clamp(x, 0, Math.max(0, width - node.offsetWidth));
-      let row = ends.findIndex((end) => end + 6 <= left);
-      if (row < 0) row = ends.length;
-      ends[row] = left + node.offsetWidth;
+  /** Give each flag a row; it stands at the beginning of its step, and its text is moved into what can be seen. */
+  arrange() {
+    const { scroll, col } = this.chart;
+    const [first, seen] = [scroll.scrollLeft, scroll.clientWidth || 640];
+    this.shown.forEach(([step], row) => {
+      const [node, pole] = [this.strip.children[row], this.poles.children[row]];
+      const x = step * col;
+      const inside = x >= first && x <= first + seen;
+      const left = inside ? clamp(x, first, Math.max(first, first + seen - node.offsetWidth)) : x;
       node.style.left = `${left}px`;
       node.style.top = `${row * FLAG_ROW + 2}px`;
-      pole.style.left = `${x}px`;
+      pole.style.left = `${x - 1}px`;
     });
-    return ends.length;
+    this.strip.style.height = this.chart.gutter.el.style.marginTop = `${this.shown.length * FLAG_ROW}px`;
   }
 
   show(step) {

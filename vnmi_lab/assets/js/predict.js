@@ -1,5 +1,6 @@
 // The answer to a prediction: one of several options, or the bits of a word. Native controls, so every key works.
 
+import { keepKeys } from "./keep.js";
 import { h } from "./nodes.js";
 
 let groups = 0; // each group of radio buttons has a name of its own
@@ -43,7 +44,7 @@ function bits(model, fieldset) {
       write();
     });
     const [number, said] = [h("span", "vl-bit-number", {}, `bit ${bit}`), h("code", "", {}, name)];
-    fieldset.append(h("label", "vl-option vl-bit", {}, input, number, " ", said));
+    fieldset.append(h("label", "vl-option", {}, input, number, " ", said));
   }
   write();
   fieldset.append(shown);
@@ -52,7 +53,6 @@ function bits(model, fieldset) {
 function render({ model, el }) {
   const fieldset = h("fieldset", "vl-answer", {}, h("legend", "", {}, model.get("legend")));
   el.classList.add("vnmi-answer");
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's command mode would take the arrow keys
   el.append(fieldset);
   if (model.get("bits").length) bits(model, fieldset);
   else choices(model, fieldset);
@@ -61,7 +61,11 @@ function render({ model, el }) {
   };
   model.on("change:disabled", disable);
   disable();
-  return () => model.off("change:disabled", disable);
+  const undo = keepKeys();
+  return () => {
+    undo();
+    model.off("change:disabled", disable);
+  };
 }
 
 export default { render };
