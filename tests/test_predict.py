@@ -141,3 +141,18 @@ def test_the_run_that_a_flag_is_placed_on_has_nothing_of_the_answer() -> None:
     before_whole, whole = shown.split("<summary>The whole run</summary>")
     assert "2 runs of the NMI handler" in whole
     assert "2 runs of the NMI handler" not in before_whole
+
+
+def test_what_the_page_says_comes_as_messages_and_nonsense_is_left_out() -> None:
+    choice, bits, flag = Predict(lab01.ten_more), Predict(BITS), Predict(FLAG)
+    choice.choice._said(None, {"value": "B", "options": []}, None)
+    assert (choice.choice.value, choice.check.disabled) == ("B", False)
+    bits.choice._said(None, {"word": 5}, None)
+    assert bits.choice.word == 5
+    bits.check.click()
+    assert "set or clear bits" in bits.answer.value, "a word that cannot be is refused, and the run stays hidden"
+    assert BITS.record == []
+    last = len(FLAG.run_seen()) - 1
+    for said, placed in [({"placed": "3"}, None), ("placed", None), ({"placed": 10**9}, last), ({"placed": -4}, 0)]:
+        flag.timeline._pointed(None, said, None)
+        assert flag.timeline.placed == placed

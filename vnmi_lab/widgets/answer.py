@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import anywidget
 import traitlets
 
@@ -20,3 +22,13 @@ class Answer(anywidget.AnyWidget):
     name = traitlets.Unicode("").tag(sync=True)
     word = traitlets.Int(0).tag(sync=True)
     disabled = traitlets.Bool(default_value=False).tag(sync=True)
+
+    def __init__(self, **traits: object) -> None:
+        super().__init__(**traits)
+        self.on_msg(self._said)
+
+    def _said(self, _widget: object, content: object, _buffers: object) -> None:
+        """Take what was chosen; it comes as a message, so that the click on "Check" does not overtake it."""
+        if isinstance(content, Mapping) and not self.disabled:
+            for name in content.keys() & {"value", "word"}:
+                self.set_trait(name, content[name])

@@ -59,6 +59,12 @@ class Timeline(Saving):
         super().__init__(cursor=cursor, visible_until=until, link=link)
         self.put(payload, None if isinstance(run, Mapping) else run)
         self.on_msg(self._asked)
+        self.on_msg(self._pointed)
+
+    def _pointed(self, _widget: object, content: object, _buffers: object) -> None:
+        """Take the step that the reader pointed at; it comes as a message, so that no later click overtakes it."""
+        if isinstance(content, Mapping) and isinstance(content.get("placed"), int):
+            self.placed = min(max(0, content["placed"]), self.payload["steps"] - 1)
 
     @property
     def still(self) -> timeline.Payload:

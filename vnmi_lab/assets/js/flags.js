@@ -19,6 +19,7 @@ export class Flags {
     this.chart.scroll.prepend(this.strip);
     this.chart.canvas.append(this.poles);
     this.here = h("button", "vl-button vl-here", { type: "button" });
+    this.mine = null; // the step that was pointed at, until the kernel knows
     this.shown = []; // the flags, in the order of their nodes
     this.hint = h("span", "", {}, "Click a step of the timeline; or move there with the arrow keys and press Enter.");
     this.bar = h("div", "vl-place", { role: "group" }, this.here, this.hint);
@@ -41,6 +42,7 @@ export class Flags {
     });
     for (const name of ["flags", "placing", "placed"]) {
       const action = () => {
+        if (name !== "flags") this.mine = null; // the kernel knows now
         this.build();
         if (name === "placing" && this.placing()) this.chart.scroll.focus(); // asked for: the keys are wanted here
       };
@@ -56,15 +58,15 @@ export class Flags {
   place(step) {
     const placed = clamp(step, 0, this.player.limit());
     this.player.seek(placed);
-    this.model.set("placed", placed);
-    this.model.save_changes();
+    this.mine = placed;
+    this.model.send({ placed }); // a message: a trait could come after the click that follows it
     this.build();
   }
 
   /** All flags that may be seen, with the one that is being placed. */
   all() {
     const given = this.model.get("flags") || [];
-    const placed = this.model.get("placed");
+    const placed = this.mine ?? this.model.get("placed");
     const mine = this.placing() && Number.isInteger(placed) ? [[placed, "you", this.placing()]] : [];
     return [...given, ...mine].filter(([step]) => step <= this.player.limit());
   }

@@ -1,4 +1,5 @@
-// The answer to a prediction: one of several options, or the bits of a word. Native controls, so every key works.
+// The answer to a prediction: one of several options, or the bits of a word. Native controls, so every key works. The
+// kernel is told by messages: a trait could arrive after the click on "Check" that follows it.
 
 import { keepKeys } from "./keep.js";
 import { h } from "./nodes.js";
@@ -10,17 +11,12 @@ function proseNodes(text) {
   return text.split("`").map((part, i) => (i % 2 ? h("code", "", {}, part) : part));
 }
 
-function tell(model, name, value) {
-  model.set(name, value);
-  model.save_changes();
-}
-
 function choices(model, fieldset) {
   const group = `vnmi-choice-${(groups += 1)}`;
   return model.get("options").map(([letter, text]) => {
     const input = h("input", "", { type: "radio", name: group, value: letter });
     input.checked = model.get("value") === letter;
-    input.addEventListener("change", () => tell(model, "value", letter));
+    input.addEventListener("change", () => model.send({ value: letter }));
     return fieldset.appendChild(h("label", "vl-option", {}, input, h("span", "", {}, `${letter}. `, ...proseNodes(text))));
   });
 }
@@ -30,17 +26,19 @@ function hexadecimal(word) {
 }
 
 function bits(model, fieldset) {
+  let word = model.get("word");
   const shown = h("output", "vl-word", { "aria-live": "polite" });
   const write = () => {
-    shown.textContent = `${model.get("name")} = ${hexadecimal(model.get("word"))}`;
+    shown.textContent = `${model.get("name")} = ${hexadecimal(word)}`;
   };
   for (const [bit, name] of model.get("bits")) {
     const power = 2 ** bit; // words go beyond the 31 bits that shifts can do
-    const isSet = () => Math.floor(model.get("word") / power) % 2 === 1;
+    const isSet = () => Math.floor(word / power) % 2 === 1;
     const input = h("input", "", { type: "checkbox", "data-bit": bit });
     input.checked = isSet();
     input.addEventListener("change", () => {
-      if (input.checked !== isSet()) tell(model, "word", model.get("word") + (input.checked ? power : -power));
+      if (input.checked !== isSet()) word += input.checked ? power : -power;
+      model.send({ word });
       write();
     });
     const [number, said] = [h("span", "vl-bit-number", {}, `bit ${bit}`), h("code", "", {}, name)];
