@@ -170,7 +170,7 @@ class Sources:
             continuous_update=False,
         )
         self.paste.add_class("vnmi-mono")
-        self.use = widgets.Button(description="Use it", layout=widgets.Layout(width="auto"))
+        self.use = widgets.Button(description="Use it", layout=widgets.Layout(width="auto", flex="none"))
         self.note = Note()
         self.chosen = chosen
         self.examples.observe(lambda _change: self._example(), "value")

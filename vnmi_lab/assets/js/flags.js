@@ -21,7 +21,7 @@ export class Flags {
     this.here = h("button", "vl-button vl-here", { type: "button" });
     this.mine = null; // the step that was pointed at, until the kernel knows
     this.shown = []; // the flags, in the order of their nodes
-    this.hint = h("span", "", {}, "Click a step of the timeline; or move there with the arrow keys and press Enter.");
+    this.hint = h("span");
     this.bar = h("div", "vl-place", { role: "group" }, this.here, this.hint);
     player.left.prepend(this.bar);
     const on = (target, name, action) => {
@@ -75,6 +75,7 @@ export class Flags {
     const what = this.placing();
     this.bar.hidden = !what;
     this.bar.setAttribute("aria-label", `Place: ${what}`);
+    this.hint.textContent = `“${what}”: click a step, or go there with the arrow keys and press Enter.`;
     this.chart.el.classList.toggle("vl-placing", Boolean(what));
     const flags = this.all();
     this.shown = flags;
