@@ -39,6 +39,7 @@ from vnmi_lab import show
 trace, bare = run({steps}), run({steps}, kvm=False)
 payload = timeline.build(trace)
 """
+WORD = "from IPython.display import HTML; HTML('<b class=\"bench-word\">a word</b>')"
 OURS = {"a trace under KVM": "show(trace)", "a trace on bare metal": "show(bare)", "its payload": "show(payload)"}
 FOREIGN = {"matplotlib, Image": "Pictures", "ipympl": "Canvas"}
 
@@ -74,7 +75,7 @@ class Bench:
     def __init__(self, browser: Browser, server: Server, steps: int) -> None:
         self.steps, self.wire = steps, Wire()
         foreign = [f"foreign = {name}(payload); foreign.view" for name in FOREIGN.values()]
-        self.cells = ["pass", *OURS.values(), *foreign]
+        self.cells = [WORD, *OURS.values(), *foreign]
         name = f"bench-{steps}.ipynb"
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(self.cells)],
@@ -105,6 +106,12 @@ class Bench:
         return float(self.page.evaluate("cell => bench.paint(cell)", cell))
 
     # --- each view -------------------------------------------------------------------------------------------------
+
+    def alone(self) -> Iterator[Figure]:
+        """Measure the page without us: what the other figures are to be seen against."""
+        name = f"{self.steps:,} steps, JupyterLab alone"
+        yield Figure(f"{name}: first paint of a word", median(self.paint(0) for _ in range(PAINTS)), "ms")
+        yield Figure(f"{name}: frames", float(self.page.evaluate("() => bench.idle(1)")), "/s")
 
     def ours(self) -> Iterator[Figure]:
         """Measure the player."""
@@ -188,6 +195,7 @@ def measure() -> Iterator[Figure]:
 
 def _one(bench: Bench) -> Iterator[Figure]:
     try:
+        yield from bench.alone()
         yield from bench.ours()
         for place, what in enumerate(FOREIGN):
             yield from bench.foreign(what, 1 + len(OURS) + place)

@@ -23,6 +23,7 @@
   function visible(cell) {
     const lanes = cell.querySelector('.vnmi-player[data-ready="true"] .vl-svg');
     if (lanes) return lanes.childElementCount > 0;
+    if (cell.querySelector(".bench-word")) return true;
     const picture = cell.querySelector(".jp-OutputArea img");
     if (picture) return picture.complete && picture.naturalWidth > 0;
     return Boolean(cell.querySelector(".jp-OutputArea canvas")) && shown > 0;
@@ -53,6 +54,13 @@
       const taken = performance.now() - began;
       await later(500);
       return taken;
+    },
+
+    async idle(seconds) {
+      let frames = 0;
+      const began = performance.now();
+      for (; performance.now() - began < seconds * 1000; frames++) await frame();
+      return (frames * 1000) / (performance.now() - began);
     },
 
     async play(seconds) {
