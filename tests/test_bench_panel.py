@@ -202,7 +202,7 @@ def test_code_without_the_label_of_an_arrival_is_refused() -> None:
         ("v1~plain~vnmi~nmi@wrk", "character 15, &#x27;nmi@wrk&#x27;: the guest has no label &#x27;wrk&#x27;"),
         ("v1~plian~vnmi", "character 4, &#x27;plian&#x27;: the library has no guest"),
         ("<script>alert(1)</script>", "character 1, &#x27;&lt;script&gt;"),
-        ("v1~" * 40_000, "a scenario has at most 50,000 characters here, not 120,000"),
+        ("v1~" * 40_000, "a scenario has at most 50,000 characters, not 120,000"),
     ],
 )
 def test_what_is_pasted_is_checked_and_stays(text: str, said: str) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vnmi_lab.guests import GUESTS, PLACES, Source
 from vnmi_lab.hv.profiles import POLICIES
 from vnmi_lab.hv.vcpu import Features
-from vnmi_lab.hw.bits import misspelt
+from vnmi_lab.hw.bits import misspelt, shortened
 from vnmi_lab.hw.delivery import NMI_WORD, vector_of
 from vnmi_lab.hw.events import Delivered, Event
 from vnmi_lab.kvm import MOVES, Kvm
@@ -48,6 +48,8 @@ DEFAULT_VECTOR = Stimulus(0).vector
 LABEL = re.compile(r"[A-Za-z_.][A-Za-z0-9_.]*")
 _ARRIVAL = re.compile(r"(?P<word>[a-z]+)(?:\.(?P<vector>\d+))?(?:x(?P<times>\d+))?@(?P<when>.+)", re.ASCII)
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]+", re.ASCII)
+LONGEST, MOST_ITEMS = 50_000, 200
+"""Characters and items of a text form: it may come from anywhere, and reading it must not take long."""
 MOST = 1_000
 """Arrivals at once that a scenario may ask for."""
 ENOUGH = 10_000
@@ -149,7 +151,11 @@ class Scenario:
     @classmethod
     def parse(cls, text: str) -> Scenario:
         """Read the text form; ``ScenarioError`` says where it is wrong, and what would be right."""
+        if len(text) > LONGEST:
+            raise ScenarioError(f"a scenario has at most {LONGEST:,} characters, not {len(text):,}")
         pieces = list(_pieces(text))
+        if len(pieces) > MOST_ITEMS + 3:
+            raise ScenarioError(f"a scenario has at most {MOST_ITEMS} items, not {len(pieces) - 3:,}")
         if pieces[0].text != VERSION or len(pieces) < 3:  # noqa: PLR2004 - version, guest, machine
             raise pieces[0 if pieces[0].text != VERSION else -1].error(SHAPE)
         guest = pieces[1].read(_guest)
@@ -251,7 +257,7 @@ class _Piece(NamedTuple):
     text: str
 
     def error(self, problem: object) -> ScenarioError:
-        return ScenarioError(f"character {self.at}, {self.text!r}: {problem}")
+        return ScenarioError(f"character {self.at}, {shortened(self.text)!r}: {problem}")
 
     def read(self, reader: Callable[[str], Any]) -> Any:  # noqa: ANN401 - whatever the reader returns
         """Return what the reader makes of the text; its complaint gets the position."""
@@ -337,7 +343,7 @@ def _decoded(text: str) -> str:
     try:
         return b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
     except ValueError:
-        msg = f"{text!r} is not base64url of UTF-8 text"
+        msg = f"{shortened(text)!r} is not base64url of UTF-8 text"
         raise ValueError(msg) from None
 
 

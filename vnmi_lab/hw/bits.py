@@ -11,10 +11,20 @@ from typing import ClassVar, NamedTuple, Self
 HW, HV, BOTH = "HW", "HV", "both"
 
 
+LONG = 60
+"""Characters of a name that a message repeats."""
+
+
+def shortened(text: str) -> str:
+    """Return text as a message repeats it: no more than ``LONG`` characters of it."""
+    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+
+
 def misspelt(what: str, name: str, known: list[str], part: str = "field") -> str:
     """Return one line that says ``what`` has no ``part`` of that name, and which known name is nearest."""
     import difflib  # noqa: PLC0415 - only an error pays for it
 
+    name = shortened(name)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"{what} has no {part} {name!r}; {hint}"

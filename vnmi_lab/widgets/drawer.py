@@ -17,8 +17,6 @@ from vnmi_lab.machine import Stimulus
 from vnmi_lab.scenario import ARRIVALS, LABEL, MOST, OPTION_SENTENCES, Scenario
 from vnmi_lab.widgets.notes import Note
 
-LONGEST = 50_000
-"""Characters of a text that somebody pastes."""
 WIDE = widgets.Layout(width="100%")
 NATURAL = {"description_width": "initial"}
 
@@ -192,9 +190,6 @@ class Sources:
 def read(text: str) -> Scenario:
     """Read a scenario that somebody pasted; ``ValueError`` in one line says where it is wrong."""
     text = text.strip()
-    if len(text) > LONGEST:
-        msg = f"a scenario has at most {LONGEST:,} characters here, not {len(text):,}"
-        raise ValueError(msg)
     return LIBRARY[text].scenario if text in LIBRARY else Scenario.parse(text)
 
 
