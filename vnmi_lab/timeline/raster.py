@@ -6,6 +6,7 @@ Nothing is smoothed: an edge falls on a pixel or beside it. The letters are the 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from functools import cache
@@ -22,6 +23,7 @@ Ink: TypeAlias = "tuple[str, float]"
 CAPITAL, SPACE = 7, 3
 """How high a capital is, and how wide a space, in pixels."""
 MOST_COLOURS = 256
+_DRAWN = re.compile(rb"\xff+")
 _SAME = bytes(range(MOST_COLOURS))
 _ROUND = {4: (2, 1), 3: (2, 1), 2: (1,)}
 """How far the first rows of a box with that radius stand in."""
@@ -60,6 +62,25 @@ class Canvas:
             below = self.pixels[first:last]
             self.pixels[first:last] = below.translate(self._over(ink, below))
 
+    def slope(self, x: int, y: int, count: int, lean: int, ink: Ink) -> None:
+        """Colour ``count`` pixels from a place down, each ``lean`` (-1, 0 or 1) beside the one above it, at once."""
+        first, last = max(0, -y), min(count, self.height - y)
+        if lean > 0:
+            first, last = max(first, -x), min(last, self.width - x)
+        elif lean < 0:
+            first, last = max(first, x - self.width + 1), min(last, x + 1)
+        elif not 0 <= x < self.width:
+            return
+        if first >= last:
+            return
+        start, stride = (y + first) * self.width + x + lean * first, self.width + lean
+        place = slice(start, start + stride * (last - first - 1) + 1, stride)
+        if ink[1] >= 1:
+            self.pixels[place] = bytes((self._index(ink[0]),)) * (last - first)
+        else:
+            below = self.pixels[place]
+            self.pixels[place] = below.translate(self._over(ink, below))
+
     def block(self, x: int, y: int, width: int, height: int, ink: Ink, radius: int = 0) -> None:
         """Fill a box, its corners rounded a little."""
         inset = _ROUND.get(min(radius, 4, width // 2, height // 2), ())
@@ -95,16 +116,29 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, ink: Ink, *, bold: bool = False, upward: bool = False) -> None:
         """Write a text on the line ``y``, from ``x``; or up from there, turned to the left."""
-        letters, left, line, along = font(), floor(x), floor(y), 0
-        for letter in text:
-            rows = letters.get(letter, letters[""])
-            for down, row in enumerate(rows):
-                for start, end in row:
-                    if upward:
-                        self.block(left - CAPITAL + down, line - along - end - bold, 1, end - start + bold, ink)
-                    else:
-                        self.span(line - CAPITAL + down, left + along + start, left + along + end + bold, ink)
-            along += _advance(letter, bold=bold)
+        left, line = floor(x), floor(y)
+        masks = [b"".join(parts) for parts in zip(*(_masks(letter, bold=bold) for letter in text), strict=True)]
+        for down, mask in enumerate(masks):
+            if not upward:
+                self._stencil(line - CAPITAL + down, left, mask, ink)
+                continue
+            for run in _DRAWN.finditer(mask):
+                self.block(left - CAPITAL + down, line - run.end(), 1, run.end() - run.start(), ink)
+
+    def _stencil(self, y: int, x: int, mask: bytes, ink: Ink) -> None:
+        """Colour the pixels of a row, from ``x``, where ``mask`` is 255 and not where it is 0."""
+        if ink[1] < 1:
+            for run in _DRAWN.finditer(mask):
+                self.span(y, x + run.start(), x + run.end(), ink)
+            return
+        first, last = max(0, x), min(self.width, x + len(mask))
+        drawn = int.from_bytes(mask[first - x : last - x], "little") if first < last else 0
+        if not drawn or not 0 <= y < self.height:
+            return
+        place, size = slice(y * self.width + first, y * self.width + last), last - first
+        below = int.from_bytes(self.pixels[place], "little")
+        colour = int.from_bytes(bytes((self._index(ink[0]),)) * size, "little")
+        self.pixels[place] = (below & ~drawn | colour & drawn).to_bytes(size, "little")
 
     def _segment(self, a: Point, b: Point, width: int, ink: Ink) -> None:
         (x, y), (to, down) = a, b
@@ -115,9 +149,14 @@ class Canvas:
                 self.span(row, floor(min(x, to)), max(floor(max(x, to)), floor(min(x, to)) + 1), ink)
             return
         if x == to:
-            left = floor(x - back)
-            for row in range(floor(min(y, down)), floor(max(y, down)) + 1):
-                self.span(row, left, left + width, ink)
+            left, top = floor(x - back), floor(min(y, down))
+            for beside in range(width):
+                self.slope(left + beside, top, floor(max(y, down)) + 1 - top, 0, ink)
+            return
+        if abs(to - x) == abs(down - y) and (to - x) % 1 == 0:
+            (high, start), lean = min((y, x), (down, to)), 1 if (to > x) == (down > y) else -1
+            for row in range(width):
+                self.slope(floor(start), floor(high - back) + row, int(abs(to - x)) + 1, lean, ink)
             return
         count = max(1, round(max(abs(to - x), abs(down - y))))
         steep = abs(down - y) > abs(to - x)
@@ -171,6 +210,18 @@ def _advance(letter: str, *, bold: bool) -> int:
         return SPACE + 1
     letters = font()
     return max(end for row in letters.get(letter, letters[""]) for _, end in row) + 1 + bold
+
+
+@cache
+def _masks(letter: str, *, bold: bool) -> tuple[bytes, ...]:
+    """Give a letter's rows, as many for each letter, as masks with room behind it: 255 where it is drawn."""
+    letters = font()
+    rows, width = letters.get(letter, letters[""]), _advance(letter, bold=bold)
+    drawn = [bytearray(width) for _ in range(max(map(len, letters.values())))]
+    for mask, row in zip(drawn, rows, strict=False):
+        for start, end in row:
+            mask[start : end + bold] = b"\xff" * (end + bold - start)
+    return tuple(map(bytes, drawn))
 
 
 def _spans(row: str) -> list[tuple[int, int]]:
