@@ -62,7 +62,7 @@ def test_a_policy_is_chosen_and_arrivals_are_placed_by_mouse_and_keyboard(bench:
 
     panel.get_by_role("button", name="Place an NMI").click()
     expect(player.locator(".vl-scroll")).to_be_focused()
-    point_at(panel, 9, int(player.get_by_label("Go to step").get_attribute("max") or 0) + 1)
+    point_at(panel, 9, int(player.get_by_label("Go to step", exact=True).get_attribute("max") or 0) + 1)
     expect(scenario(panel)).to_have_value(f"{ONE}~nmi@entry")
     expect(player).to_have_attribute("data-cursor", "9")
     expect(player.locator(".vl-step b").first).to_have_text("NMI arrives")
@@ -81,7 +81,7 @@ def test_code_is_mended_in_place_and_a_scenario_is_copied_and_pasted(bench: Note
     panel = bench.page.locator(".vnmi-bench")
     bench.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     panel.get_by_role("button", name="More: ").click()
-    editor = panel.locator("textarea")
+    editor = panel.get_by_role("textbox", name="Code", exact=True)
     good = editor.input_value()
     editor.fill(good.replace("sti", "stj"))
     panel.get_by_role("button", name="Run", exact=True).click()

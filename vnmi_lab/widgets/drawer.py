@@ -17,7 +17,7 @@ from vnmi_lab.machine import Stimulus
 from vnmi_lab.scenario import ARRIVALS, LABEL, MOST, OPTION_SENTENCES, Scenario
 from vnmi_lab.widgets.notes import Note
 
-WIDE = widgets.Layout(width="100%")
+WIDE = widgets.Layout(width="auto")
 NATURAL = {"description_width": "initial"}
 
 
@@ -31,8 +31,7 @@ class Editor:
 
     def __init__(self, changed: Callable[[Source], None]) -> None:
         self.changed = changed
-        self.text = widgets.Textarea(rows=12, layout=WIDE, continuous_update=False)
-        self.text.tooltip = "The guest's code"
+        self.text = widgets.Textarea(description="Code", rows=12, layout=WIDE, style=NATURAL, continuous_update=False)
         self.note = Note()
         self.text.observe(lambda _change: self.apply(), "value")
         more = (
@@ -174,6 +173,7 @@ class Sources:
         self.examples.observe(lambda _change: self._example(), "value")
         self.paste.observe(lambda _change: self._pasted(), "value")
         self.use.on_click(lambda _button: self._pasted())
+        self.paste.layout = widgets.Layout(flex="1 1 auto", width="auto")
         row = widgets.HBox([self.paste, self.use])
         self.widget = widgets.VBox([heading("Another scenario"), self.examples, row, self.note])
 
