@@ -62,16 +62,78 @@ def test_an_old_python_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line("Python").state is State.PROBLEM
 
 
-@pytest.mark.parametrize(
-    ("variable", "place"),
-    [("COLAB_RELEASE_TAG", "Colab"), ("VSCODE_PID", "VS Code"), ("JPY_SESSION_NAME", "a Jupyter server")],
+PLACES = (
+    *("COLAB_RELEASE_TAG", "VSCODE_PID", "VOILA_REQUEST_URL", "BINDER_SERVICE_HOST", "JPY_SESSION_NAME"),
+    "JPY_PARENT_PID",
 )
-def test_the_front_end_is_known_by_what_it_leaves(variable: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COLAB_RELEASE_TAG", "VSCODE_PID", "BINDER_SERVICE_HOST", "JPY_SESSION_NAME", "JPY_PARENT_PID"):
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PLACES:
         monkeypatch.delenv(name, raising=False)
-    assert line("front end").found.startswith("unknown")
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_terminal_is_told_what_it_shows_and_where_more_is_seen() -> None:
+    assert line("mode") == Line("mode", State.OK, line("mode").found, "for timelines that play: vnmi-lab open")
+    assert line("mode").found.startswith("pictures: a terminal shows text")
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize(
+    ("variable", "found", "remedy"),
+    [
+        ("COLAB_RELEASE_TAG", "Colab: live: timelines that play, but not tried", "enable_custom_widget_manager()"),
+        ("VSCODE_PID", "VS Code: live: timelines that play, but not tried", "jupyter.widgetScriptSources"),
+        ("VOILA_REQUEST_URL", "Voila: live", ""),
+        ("JPY_SESSION_NAME", "JupyterLab or Notebook 7: live", ""),
+    ],
+)
+def test_the_front_end_is_known_by_what_it_leaves(
+    variable: str, found: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "1")
-    assert line("front end").found.startswith(place)
+    assert line("mode").found.startswith(found)
+    assert remedy in line("mode").remedy
+    assert bool(remedy) is bool(line("mode").remedy)
+
+
+def serve_from(python: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that a server started this kernel with that Python."""
+    (folder / "proc" / "77").mkdir(parents=True)
+    (folder / "proc" / "77" / "cmdline").write_bytes(f"{python}\0-m\0jupyterlab\0".encode())
+    monkeypatch.setattr("vnmi_lab.doctor._PROCESSES", str(folder / "proc"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "lab.ipynb")
+    monkeypatch.setenv("JPY_PARENT_PID", "77")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(folder / "data"))
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_server_elsewhere_without_the_front_ends_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    serve_from(other / "bin" / "python3", tmp_path, monkeypatch)
+    assert line("mode").state is State.PROBLEM
+    assert f"runs in {other}, which lacks the front end of ipywidgets and anywidget" in line("mode").found
+    assert line("mode").remedy == (
+        f'"{other}/bin/python" -m pip install "ipywidgets>=8.1" "anywidget>=0.9.13", then start the server again'
+    )
+    for end in ("@jupyter-widgets/jupyterlab-manager", "anywidget"):
+        (other / "share/jupyter/labextensions" / end).mkdir(parents=True)
+    assert line("mode").state is State.OK
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_server_of_this_installation_or_one_that_cannot_be_asked_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_from(Path(sys.prefix) / "bin" / "python", tmp_path, monkeypatch)
+    assert line("mode").state is State.OK
+    for pid in ("78", "../77", ""):
+        monkeypatch.setenv("JPY_PARENT_PID", pid)
+        assert line("mode").state is State.OK
 
 
 def test_a_browser_is_only_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,14 +85,23 @@ OLDEST = {"jupyterlab": (4, 2), "ipywidgets": (8, 1), "anywidget": (0, 9, 13)}
 # JupyterLab shows a widget only if its front end lies under the same prefix as JupyterLab itself.
 _FRONT_ENDS = {"ipywidgets": "@jupyter-widgets/jupyterlab-manager", "anywidget": "anywidget"}
 
-# How each place a notebook can be open in gives itself away to the kernel. The first that fits.
+LIVE = "live: timelines that play"
+STILL = "pictures: a terminal shows text, a page without widgets shows pictures and tables"
+_COLAB = "if a timeline stays empty: from google.colab import output; output.enable_custom_widget_manager()"
+_VSCODE = 'if a timeline stays empty: set "jupyter.widgetScriptSources": ["jsdelivr.com", "unpkg.com"] in VS Code'
+
+# How each place a notebook can be open in gives itself away to the kernel, what it shows, and a remedy. The first that
+# fits; docs/front-ends.md says which of them are tested.
 _PLACES = (
-    ("COLAB_RELEASE_TAG", "Colab", "not tried by this project: widgets are expected to work"),
-    ("VSCODE_PID", "VS Code", "not tried by this project: widgets are expected to work"),
-    ("BINDER_SERVICE_HOST", "JupyterLab on Binder", "animated timelines"),
-    ("JPY_SESSION_NAME", "a Jupyter server", "animated timelines"),
-    ("JPY_PARENT_PID", "a Jupyter kernel", "animated timelines where the page shows widgets, pictures elsewhere"),
+    ("COLAB_RELEASE_TAG", "Colab", f"{LIVE}, but not tried by this project", _COLAB),
+    ("VSCODE_PID", "VS Code", f"{LIVE}, but not tried by this project", _VSCODE),
+    ("VOILA_REQUEST_URL", "Voila", LIVE, ""),
+    ("BINDER_SERVICE_HOST", "JupyterLab on Binder", LIVE, ""),
+    ("JPY_SESSION_NAME", "JupyterLab or Notebook 7", LIVE, ""),
+    ("JPY_PARENT_PID", "a Jupyter kernel", f"{LIVE} where the page shows widgets, pictures elsewhere", ""),
 )
+_SERVED = {"Voila", "JupyterLab or Notebook 7", "a Jupyter kernel"}
+_PROCESSES = "/proc"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -133,12 +142,38 @@ def _package(name: str) -> Line:
 
 
 def _front_end() -> Line:
+    name = "mode"
     if sys.platform == "emscripten":
-        return Line("front end", State.OK, "JupyterLite: animated timelines, in the browser without a server")
-    for variable, place, shows in _PLACES:
-        if variable in os.environ:
-            return Line("front end", State.OK, f"{place}: {shows}")
-    return Line("front end", State.OK, "unknown, no notebook asks: a terminal shows text, a notebook the timelines")
+        return Line(name, State.OK, f"JupyterLite: {LIVE}, in the browser without a server")
+    for variable, place, shows, remedy in _PLACES:
+        if variable not in os.environ:
+            continue
+        if place in _SERVED and (elsewhere := _other_prefix()) and (missing := _missing_in(elsewhere)):
+            python = elsewhere / "bin" / "python"
+            found = f"pictures: {place} runs in {elsewhere}, which lacks the front end of {' and '.join(missing)}"
+            wanted = " ".join(f'"{one}>={".".join(map(str, OLDEST[one]))}"' for one in missing)
+            return Line(name, State.PROBLEM, found, f'"{python}" -m pip install {wanted}, then start the server again')
+        return Line(name, State.OK, f"{place}: {shows}", remedy)
+    return Line(name, State.OK, STILL, "for timelines that play: vnmi-lab open")
+
+
+def _missing_in(prefix: Path) -> list[str]:
+    """Give the packages whose front end lies neither under a prefix nor where a user's own are."""
+    data = Path(os.environ.get("JUPYTER_DATA_DIR", Path.home() / ".local/share/jupyter"))
+    places = (prefix / "share/jupyter/labextensions", data / "labextensions")
+    return [name for name, end in _FRONT_ENDS.items() if not any((place / end).is_dir() for place in places)]
+
+
+def _other_prefix() -> Path | None:
+    """Give the prefix of the server that started this kernel, if it is another than this one's; Linux tells."""
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    try:
+        python = Path(_PROCESSES, parent, "cmdline").read_bytes().split(b"\0")[0].decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    prefix = Path(python).parent.parent
+    known = parent.isdecimal() and Path(python).is_absolute() and Path(python).name.startswith("python")
+    return prefix if known and prefix != Path(sys.prefix) else None
 
 
 def _labs() -> Line:
