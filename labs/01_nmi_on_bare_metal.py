@@ -17,6 +17,10 @@
 # | *mask* | while NMIs are *masked*, the next NMI waits. In the pictures: `nmi_mask` |
 # | *latch* | one bit that remembers that an NMI waits. In the pictures: `nmi_latch` |
 # | *taken* | the moment when the processor really goes to the handler |
+#
+# ![One NMI: it arrives in step 1, is taken in step 2, and its handler ends in step 5](pictures/one_nmi.svg)
+#
+# *The first run of this lab. In JupyterLab you play it below.*
 
 # %% [markdown]
 # ## 1. One NMI

@@ -367,7 +367,8 @@ def test_the_picture_carries_both_themes() -> None:
     assert all(palette(theme)["nmi-edge"] in style[1] for theme in THEMES)
 
 
-def test_the_readmes_picture_is_what_the_project_draws_now() -> None:
+def test_the_pictures_in_texts_are_what_the_project_draws_now() -> None:
     root = Path(__file__).parent.parent
-    drawn = runpy.run_path(str(root / "tools" / "picture.py"))["draw"]()
-    assert (root / "docs" / "first-picture.svg").read_text(encoding="utf-8") == drawn, "run: python tools/picture.py"
+    tool = runpy.run_path(str(root / "tools" / "picture.py"))
+    for name in tool["PICTURES"]:
+        assert (root / name).read_text(encoding="utf-8") == tool["draw"](name), f"{name}: run python tools/picture.py"

@@ -82,8 +82,10 @@ def fingerprint(notebook: Path) -> str:
 
 def render(notebook: Path) -> str:
     """Give the page of a lab."""
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(executed(notebook))
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
+    )
+    body, _ = exporter.from_notebook_node(executed(notebook), resources={"metadata": {"path": str(LABS)}})
     light, dark = (HtmlFormatter(style=name, nobackground=True) for name in ("default", "github-dark"))
     style = STYLE.replace("\n", "") + light.get_style_defs(".highlight")
     style += f"@media screen and (prefers-color-scheme:dark){{{dark.get_style_defs('.highlight')}}}"
