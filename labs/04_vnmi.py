@@ -140,6 +140,15 @@ lab.side_by_side([Stimulus(at="work"), Stimulus(at="handler")])
 # %% [markdown]
 # The guest saw the same two NMIs each time. What differs is what was spent: the kicks stay, and the other exits are
 # gone.
+#
+# And in one picture, with another small guest: bare metal on top, then IRET interception, then vNMI, with the same
+# moments below each other. Go from difference to difference with the full stop key. Compare bare metal's latch and
+# mask with V_NMI and V_NMI_MASK at the bottom: this is what vNMI gives back.
+
+# %%
+from vnmi_lab import side_by_side
+
+side_by_side("in-handler")
 
 # %% [markdown]
 # ### Exercise 2: four exits
