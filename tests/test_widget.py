@@ -41,6 +41,15 @@ def test_show_takes_a_trace_a_payload_and_a_machine(what: Callable[[], TraceLike
     assert shown.payload["steps"] > 0
 
 
+def test_show_links_a_timeline_and_a_bench() -> None:
+    assert vnmi_lab.show(latched(), link="both").link == "both"
+    assert vnmi_lab.show("one", controls=False, link="both").link == "both"
+    bench = vnmi_lab.show("one", link="both")
+    bench.policy.value = "legacy"
+    assert bench.timeline.link == "both"  # and another run changes nothing about it
+    assert vnmi_lab.show("one").timeline.link == ""
+
+
 def test_show_runs_a_copy_of_a_machine() -> None:
     bare = machine()
     before = bare.snapshot()

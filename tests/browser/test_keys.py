@@ -12,7 +12,7 @@ from tests.browser.conftest import OpenNotebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CELL = 'import vnmi_lab\nshown = vnmi_lab.show("in-handler", controls=False)\nshown.link = "both"\nshown'
+CELL = 'import vnmi_lab\nshown = vnmi_lab.show("in-handler", controls=False, link="both")\nshown'
 CELLS = """() =>
   jupyterapp.shell.currentWidget.content.model.sharedModel.cells.map((cell) => [cell.cell_type, cell.source])"""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

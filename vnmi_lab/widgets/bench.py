@@ -41,9 +41,15 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     counts: Row
 
     def __init__(
-        self, scenario: Scenario, *, title: str = "", cursor: int = 0, visible_until: int | None = None
+        self,
+        scenario: Scenario,
+        *,
+        title: str = "",
+        cursor: int = 0,
+        visible_until: int | None = None,
+        link: str = "",
     ) -> None:
-        """Run ``scenario`` and show it; ``title`` is that of the first run."""
+        """Run ``scenario`` and show it; ``title`` is that of the first run, ``link`` as of ``Timeline``."""
         self._syncing = False
         self._typed: tuple[Source, str] | None = None  # the learner's own guest, and how they wrote it
         self._pending: Stimulus | None = None  # what is to be placed on the timeline
@@ -51,7 +57,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.scenario = scenario
         self._run(scenario)
         payload = self._payload(title)
-        self.timeline = Timeline(payload, cursor=cursor, visible_until=visible_until)
+        self.timeline = Timeline(payload, cursor=cursor, visible_until=visible_until, link=link)
         self.timeline.put(payload, self.trace)
         self.timeline.observe(lambda change: self._placed(change["new"]), "placed")
         self._show()

@@ -24,6 +24,7 @@ def show(
     title: str = ...,
     cursor: int = ...,
     visible_until: int | None = ...,
+    link: str = ...,
     controls: Literal[True] = ...,
 ) -> Bench: ...
 @overload
@@ -33,6 +34,7 @@ def show(
     title: str = ...,
     cursor: int = ...,
     visible_until: int | None = ...,
+    link: str = ...,
     controls: Literal[False],
 ) -> Timeline: ...
 @overload
@@ -42,6 +44,7 @@ def show(
     title: str = ...,
     cursor: int = ...,
     visible_until: int | None = ...,
+    link: str = ...,
 ) -> Timeline: ...
 def show(
     what: TraceLike | BareMetal | Host | Kvm | Scenario | Source | str | Mapping[str, Any] = "one",
@@ -49,12 +52,13 @@ def show(
     title: str = "",
     cursor: int = 0,
     visible_until: int | None = None,
+    link: str = "",
     controls: bool = True,
 ) -> Timeline | Bench:
     """Show a scenario, also by its name or text, or a guest, on the bench; a trace, a payload or a machine in time.
 
-    A copy of a machine is run from its start. ``controls=False`` gives the timeline alone. ``ValueError`` in one line
-    for text that is no scenario.
+    A copy of a machine is run from its start. ``controls=False`` gives the timeline alone. What has the same ``link``
+    moves together, as of ``Timeline``. ``ValueError`` in one line for text that is no scenario.
     """
     if isinstance(what, str):
         what = find(what)
@@ -62,7 +66,7 @@ def show(
         what = Scenario(what)
     if isinstance(what, Scenario):
         if controls:
-            return Bench(what, title=title, cursor=cursor, visible_until=visible_until)
+            return Bench(what, title=title, cursor=cursor, visible_until=visible_until, link=link)
         title, what = title or named(what), what.machine()
     run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
-    return Timeline(run, cursor=cursor, visible_until=visible_until)
+    return Timeline(run, cursor=cursor, visible_until=visible_until, link=link)
