@@ -327,6 +327,24 @@ def test_the_picture_names_lanes_levels_and_crossings_in_words() -> None:
     assert {"nmi_mask", "masked", "nmi_latch", "pending"} <= set(texts(svg(build(latched()))))
 
 
+@pytest.mark.parametrize("apart", [1, 2, 3])
+def test_names_of_crossings_never_stand_on_each_other(apart: int) -> None:
+    payload = build(legacy())
+    last = payload["steps"] - 1
+    crossings = [[1, "down", "VMRUN"], [last - apart, "down", "VMRUN"], [last, "up", "INTR (60h)"]]
+    picture = svg({**payload, "crossings": crossings})
+    found = re.findall(r'<text class="said[^"]*" x="([\d.]+)"[^>]*text-anchor="(\w+)">(VMRUN|INTR[^<]*)<', picture)
+    widths = [(float(x), len(said) * 5.5, anchor == "end") for x, anchor, said in found]
+    spans = sorted((x - width, x) if ends else (x, x + width) for x, width, ends in widths)
+    assert len(spans) >= min(apart, 2)
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
+
+
+def test_an_iretq_is_named_in_a_narrow_cell() -> None:
+    picture = svg(build(Trace(find("two-at-once").machine(), "two")))
+    assert len(re.findall(r">iretq?<", picture)) == 2
+
+
 def test_a_long_run_is_drawn_by_its_events() -> None:
     payload = build(looping(3000))
     steps = kept(payload)

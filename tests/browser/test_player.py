@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.players import Open, players
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
+from vnmi_lab.checks import lab03
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.timeline import build, state_at
 from vnmi_lab.timeline.columns import plain
@@ -130,6 +132,16 @@ def test_the_step_says_what_changed_and_why(show: Open) -> None:
     )
     shown.press("ArrowRight")
     expect(player.locator('.vl-word[data-frame="true"]')).to_have_count(5)
+
+
+def test_no_name_stands_on_another_where_a_run_ends_with_an_exit_and_an_iretq_is_named(show: Open) -> None:
+    shown = show(build(lab03.still_there.shown()), build(Trace(two_at_once(LEGACY), "two")), width=560)
+    names = shown.player().locator(".vl-svg text.vl-said").filter(has_text=re.compile(r"^(VMRUN|INTR|IRET)"))
+    boxes = sorted((box["x"], box["x"] + box["width"]) for box in (name.bounding_box() for name in names.all()) if box)
+    assert len(boxes) >= 5
+    assert all(left[1] <= right[0] for left, right in pairwise(boxes))
+    shown.player(1).locator(".vl-scroll").evaluate("node => { node.scrollLeft = 150; }")
+    expect(shown.player(1).locator(".vl-svg text").filter(has_text=re.compile("^iretq?$")).first).to_be_attached()
 
 
 def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> None:

@@ -158,16 +158,24 @@ def _world(sheet: Sheet, tops: dict[str, int]) -> None:
         sheet.box(x + 0.5, y + 0.5, width - 1, 17, f"{known(world)} box")
         sheet.label(x + 8, y + 13, width - 8, [WORLDS.get(world, world)], f"{known(world)} ink soft")
     crossings = [crossing for crossing in sheet.p["crossings"] if crossing[0] < sheet.end]
-    ends = [*(sheet.x(crossing[0] + 0.5) for crossing in crossings[1:]), sheet.right + 12]
-    for (step, way, text), end in zip(crossings, ends[: len(crossings)], strict=True):
+    places = [sheet.x(crossing[0] + 0.5) for crossing in crossings]
+    for i, (step, way, text) in enumerate(crossings):
         x = sheet.x(step + 0.5)
         tail, head, tip = (high + 20, low - 3, -5) if way == "down" else (low - 2, high + 21, 5)
         sheet.path(f"M{x} {tail}V{head + tip}", "arrow")
         sheet.path(f"M{x - 4} {head + tip}h8L{x} {head}z", "tip")
-        short = re.sub(r" ?\(.*", "", text)
-        left = end > sheet.right and len(short) * 6.4 + 16 > end - x
+        short, left = re.sub(r" ?\(.*", "", text), _is_left(sheet, places, crossings, i)
+        before = places[i - 1] if i else sheet.gutter - 8
+        taken = _is_left(sheet, places, crossings, i + 1) and len(crossings[-1][2].split(" (")[0]) * 6.4 + 12
+        end = places[i + 1] if i + 1 < len(places) else sheet.right + 12
+        room = x - before - 16 if left else end - x - 8 - taken
         place, anchor = (x - 8, "end") if left else (x + 8, "start")
-        sheet.label(place, (high + low) / 2 + 13, 200 if left else end - x - 8, [text, short], "said", anchor)
+        sheet.label(place, (high + low) / 2 + 13, room, [short] if left else [text, short], "said", anchor)
+
+
+def _is_left(sheet: Sheet, places: list[float], crossings: list[Any], i: int) -> bool:
+    """Return whether a name stands left of its arrow: that of the last one, where the sheet ends too soon."""
+    return i + 1 == len(crossings) and len(crossings[i][2].split(" (")[0]) * 6.4 + 4 > sheet.right + 4 - places[i]
 
 
 def _code(sheet: Sheet, tops: dict[str, int]) -> None:
@@ -193,7 +201,7 @@ def _code(sheet: Sheet, tops: dict[str, int]) -> None:
 def _cell(sheet: Sheet, step: int, deliver: bool, y: float, owner: str) -> None:  # noqa: FBT001 - of one lane only
     gap = 2 if sheet.col > 8 else 0.25  # noqa: PLR2004 - px: narrower cells touch
     text = sheet.p["words"][sheet.p["text"][step]]
-    texts = [text, text.split(" ")[0]]
+    texts = [text, text.split(" ")[0], text.split(" ")[0].removesuffix("q")]  # at worst without the size
     if deliver:
         texts = ["NMI"] if "NMI" in text else re.findall(r"\b[0-9A-F]+h?\b", text)
     x = sheet.x(step)

@@ -132,18 +132,22 @@ export class Painter {
       const [tail, head, tip] = way === "down" ? [high + 20, low - 3, -5] : [low - 2, high + 21, 5];
       this.path(`M${x} ${tail}V${head + tip}`, "vl-arrow");
       this.path(`M${x - 4} ${head + tip}h8L${x} ${head}z`, "vl-tip");
-      const room = this.x(i + 1 < crossings.length ? crossings[i + 1][0] + 0.5 : this.run.length) - x - 8;
-      const short = label.replace(/ ?\(.*/, "");
-      const left = i + 1 === crossings.length && short.length * 6.4 + 6 > room;
-      this.label(
-        x + (left ? -8 : 8),
-        (high + low) / 2 + 13,
-        left ? 200 : room,
-        [label, short],
-        "vl-said",
-        left ? "end" : "start",
-      );
+      const short = brief(label);
+      const left = this.isLeft(i);
+      const end = this.x(i + 1 < crossings.length ? crossings[i + 1][0] + 0.5 : this.run.length);
+      const taken = this.isLeft(i + 1) ? brief(crossings[i + 1][2]).length * 6.4 + 12 : 0;
+      const room = left ? x - (i ? this.x(crossings[i - 1][0] + 0.5) : -8) - 16 : end - x - 8 - taken;
+      const texts = left ? [short] : [label, short];
+      this.label(x + (left ? -8 : 8), (high + low) / 2 + 13, room, texts, "vl-said", left ? "end" : "start");
     });
+  }
+
+  /** Whether a crossing's name stands left of its arrow: that of the last one, where the run ends too soon. */
+  isLeft(i) {
+    const crossings = this.run.p.crossings;
+    if (i + 1 !== crossings.length) return false;
+    const [step, , label] = crossings[i];
+    return brief(label).length * 6.4 + 6 > this.x(this.run.length) - this.x(step + 0.5) - 8;
   }
 
   code(lane) {
@@ -168,7 +172,8 @@ export class Painter {
     const short = kind !== "deliver" ? text.split(" ")[0] : /NMI/.test(text) ? "NMI" : (text.match(/\b[\dA-F]+h?\b/) || [""])[0];
     this.box(x, y + 0.5, width, CELL - 3, `${owner} ${kind === "deliver" ? "vl-solid" : "vl-box"}`);
     const ink = kind === "deliver" ? "vl-on" : `${owner} vl-ink`;
-    this.label(x + width / 2, y + 15, this.col - 2, kind === "deliver" ? [short] : [text, short], ink, "middle");
+    const texts = kind === "deliver" ? [short] : [text, short, short.replace(/q$/, "")]; // at worst without the size
+    this.label(x + width / 2, y + 15, this.col - 2, texts, ink, "middle");
   }
 
   wave(lane) {
@@ -240,6 +245,11 @@ export class Painter {
       s(group, "path", { d: `M${right - 4} ${base}h8L${right} ${goal}z`, class: "vl-link-tip" });
     }
   }
+}
+
+/** The name of a crossing without its number. */
+function brief(label) {
+  return label.replace(/ ?\(.*/, "");
 }
 
 /** Where an arrow leaves a lane, and where one enters it, going down or up. */
