@@ -131,6 +131,12 @@ def test_where_the_clipboard_is_blocked_the_text_is_selected_and_a_failing_callb
     expect(panel.locator(".vl-title")).to_have_text(before)
     expect(scenario(panel)).to_have_value(ONE)
     assert page.page.evaluate("() => document.querySelector('.vnmi-bench').scrollWidth") <= 800
+    page.page.set_viewport_size({"width": 600, "height": 1600})
+    panel.get_by_role("button", name="More: ").click()
+    cut = "spans => spans.filter((span) => span.scrollWidth > span.clientWidth + 1).map((span) => span.textContent)"
+    switches = panel.locator(".vnmi-drawer .widget-checkbox :is(label, span)")
+    assert switches.count() > 15
+    assert switches.evaluate_all(cut) == []  # no word of a switch is left out
     assert page.errors == []
 
 
