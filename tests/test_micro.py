@@ -70,7 +70,6 @@ def test_the_sub_steps_of_a_hosts_run_end_in_the_next_state() -> None:
 
 def test_vmrun_is_what_kvm_did_and_then_what_the_processor_loads() -> None:
     assert labels("two-at-once", "vnmi", "vmrun", 1) == [
-        "close GIF",
         "vcpu_enter_guest",
         "process_nmi",
         "svm_set_vnmi_pending",
@@ -78,6 +77,7 @@ def test_vmrun_is_what_kvm_did_and_then_what_the_processor_loads() -> None:
         "vcpu_enter_guest",
         "kvm_check_and_inject_events",
         "svm_inject_nmi",
+        "close GIF",
         "load the guest",
         "load V_IRQ, V_TPR, V_GIF",
         "load V_NMI, V_NMI_MASK",
@@ -106,9 +106,34 @@ def test_an_iret_pops_and_then_unmasks() -> None:
 
 def test_an_exit_in_the_middle_of_a_delivery_takes_the_mask_back_and_writes_exitintinfo() -> None:
     found = labels("idt-absent", "vnmi", "vmexit", 1)
-    assert found[:2] == ["clear V_NMI", "set V_NMI_MASK"]
+    assert found[:3] == ["clear V_NMI", "set V_NMI_MASK", "close GIF"]
     assert found.index("take the mask back") < found.index("write EXITINTINFO") < found.index("put the host back")
-    assert found[-1] == "close GIF"
+    assert found[-1] == "put the host back"
+
+
+def test_an_exit_first_closes_gif_and_last_brings_the_host_back() -> None:
+    for name, policy in (("one", "vnmi"), ("in-handler", "legacy"), ("gif", "vnmi")):
+        found = labels(name, policy, "vmexit")
+        assert found[:2] == ["close GIF", "write the guest's state and the reason"]
+        assert found[-1] == "put the host back"
+
+
+def test_an_iret_takes_its_flags_from_the_frame_also_where_kvm_has_lent_it_rf() -> None:
+    steps, trace = read("in-handler", "legacy")
+    data = micro(steps, trace.rules)
+    at = next(n for n, step in enumerate(steps) if step.kind == "exec" and step.text == "iretq")
+    found = {label: dict(pairs) for label, *_, pairs in substeps(data, at)}
+    assert found["pop the frame"]["rflags"] == steps[at].state["rflags"]
+    assert list(found) == ["pop the frame", "unmask NMIs", "single-step trap"]
+    assert not [change for change in steps[at].changes if change.rule == "R-RF-CLEAR"]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_every_sub_step_has_a_name_in_words(name: str) -> None:
+    for policy in dict.fromkeys((BARE, LIBRARY[name].scenario.policy, "legacy", "vnmi")):
+        steps, trace = read(name, policy)
+        for label, rule, _sentence in micro(steps, trace.rules)["rules"]:
+            assert label != rule
 
 
 def test_a_bit_that_changes_changes_its_register_with_it() -> None:

@@ -223,10 +223,8 @@ class Kvm:
         if self.is_waiting:
             return vcpu.signal and self._return_to_user(x86.kvm_vcpu_exit_request(vcpu))
         vcpu.halted = False
-        self.cpu.change("R-CLGI", "gif", 0)  # KVM brackets VMRUN with CLGI and STGI
         said = x86.vcpu_enter_guest(vcpu)
         if said is not None:
-            self.cpu.change("R-STGI", "gif", 1)
             return self._return_to_user(said)
         self.phase = GUEST if self.cpu.guest_mode else EXITED
         return True

@@ -365,6 +365,7 @@ def svm_vcpu_run(vcpu: Vcpu) -> None:
         vcpu.cpu.arrive_intr(KICK_VECTOR)
     vcpu.cpu.tr_base = int(vcpu.vmcb.tr_base)
     vcpu.flush()
+    vcpu.cpu.change("R-CLGI", "gif", 0)  # KVM brackets VMRUN with CLGI and STGI
     hardware.vmrun(vcpu.cpu, vcpu.vmcb.pa)
     vcpu.seen = None  # what the processor wrote is its own to tell
 

@@ -197,9 +197,9 @@ def vmrun(cpu: Cpu, pa: int) -> None:
     cpu.vmcb_pa = pa
     wrong = failed_check(read, cpu.off)
     if wrong is not None:
+        cpu.change("R-VMEXIT-GIF", "gif", 0)
         cpu.emit(VmExit(wrong, read("rip"), INVALID, 0, 0, 0))
         _store(cpu, vmcb, "R-INVALID", "exit_code", INVALID)
-        cpu.change("R-VMEXIT-GIF", "gif", 0)
         return
     cpu.emit(Vmrun("R-VMRUN", read("rip"), read("event_inj")))
     cpu.host = tuple(getattr(cpu, name) for name in HOST_SAVED)
@@ -246,9 +246,10 @@ def _load_injection(cpu: Cpu, event: int, next_rip: int) -> None:
 
 
 def vmexit(cpu: Cpu, code: int, info1: int = 0, info2: int = 0, next_rip: int = 0) -> None:
-    """Leave the guest: write back its state and the reason, put the host's state back, clear GIF."""
+    """Leave the guest in the order of APM 15.6: clear GIF, write its state and the reason, bring the host back."""
     vmcb = Vmcb(cpu.memory, cpu.vmcb_pa)
     int_info = cpu.in_flight if cpu.on("R-EXITINTINFO") else 0
+    cpu.change("R-VMEXIT-GIF", "gif", 0)
     cpu.emit(VmExit("R-VMEXIT", cpu.rip, code, info1, info2, int_info))
     for rule, field, name in SAVES:
         _store(cpu, vmcb, rule, field, getattr(cpu, name))
@@ -275,7 +276,6 @@ def _back_to_host(cpu: Cpu) -> None:
     cpu.host_if = 0
     cpu.guest_mode = 0
     cpu.changed("R-VMEXIT", "guest_mode", 1, 0)
-    cpu.change("R-VMEXIT-GIF", "gif", 0)
     if cpu.rflags & TF:  # the host single-steps: VMRUN completes now (APM 15.5.1)
         cpu.change("R-TF-TRAP", "trap", 1)
     cpu.change_world()

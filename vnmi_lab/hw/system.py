@@ -115,7 +115,7 @@ def iretq(cpu: Cpu, next_rip: int) -> None:  # noqa: ARG001 - every system instr
             _unmask_at_fault(cpu)
         raise
     cpu.cs, cpu.ss = cs & 0xFFFF, ss & 0xFFFF
-    cpu.rflags = flags & (POPF_BITS | RF) | 2
+    cpu.rflags, cpu.rf_before = flags & (POPF_BITS | RF) | 2, 0  # RF, too, is the frame's now
     cpu.r[4], cpu.rip = rsp, rip
     _unmask(cpu)
     _leave_frame(cpu, frame)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vnmi_lab.hw.delivery import IF, NMI_WORD, TF, vector_of
 from vnmi_lab.hw.events import Changed, Delivered, Event, IretRetired, Taken, VmExit, Vmrun
-from vnmi_lab.hw.svm import HOST_SAVED
+from vnmi_lab.hw.svm import CHECKS, HOST_SAVED
 from vnmi_lab.hw.vmcb import Clean, EventInj, IntCtl, IntState
 from vnmi_lab.timeline.columns import number, plain
 
@@ -49,6 +49,7 @@ LABELS = {
     "R-NMI-MASK": "mask NMIs",
     "R-VNMI-TAKE": "clear V_NMI",
     "R-VNMI-MASK": "set V_NMI_MASK",
+    "R-INTR-ARRIVE": "kick itself",
     "R-INTR-ACK": "acknowledge the interrupt",
     "R-VIRQ-ACK": "clear V_IRQ",
     "R-TF-TRAP": "single-step trap",
@@ -75,6 +76,10 @@ LABELS = {
     "R-IRET-UNMASK": "unmask NMIs",
     "R-VNMI-IRET": "clear V_NMI_MASK",
     "R-RF-CLEAR": "clear RF",
+    "R-SHADOW-END": "end the shadow",
+    "R-SMI-TAKE": "take the SMI",
+    "R-INVALID": "write EXITCODE",
+    **{rule: "refuse VMRUN" for rule, _wrong in CHECKS},
 }
 """What a rule does, in a few words; of a KVM function, its name says it."""
 TAKING = {"R-EVENTINJ": "take the injected event"}
