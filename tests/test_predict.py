@@ -54,6 +54,16 @@ def test_check_needs_a_choice_and_skip_does_not() -> None:
     assert "you said" not in panel.answer.value
 
 
+def test_the_first_answer_stands() -> None:
+    panel = Predict(lab01.ten_more)
+    panel.choice.value = "A"
+    panel.check.click()
+    told = panel.answer.value
+    panel.check.click()
+    panel.skip.click()
+    assert (len(lab01.ten_more.record), panel.answer.value) == (1, told)
+
+
 def test_an_error_while_answering_is_shown_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = Predict(lab01.ten_more)
 

@@ -86,7 +86,12 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.check.disabled = not is_ready
 
     def _answer(self, say: Callable[[], Reveal]) -> None:
-        """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish."""
+        """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish.
+
+        The first answer stands: a second click may be on its way before the buttons are gone.
+        """
+        if self.reveal is not None:
+            return
         try:
             self.reveal = say()
             self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
