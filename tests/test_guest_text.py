@@ -129,6 +129,7 @@ def test_a_cell_becomes_a_guest_and_shows_its_listing(shell: InteractiveShell) -
         ),
         ("%%guest\nnop", "name the guest in the first line: %%guest mine"),
         ("%%guest 1st one\nnop", "name the guest in the first line: %%guest mine, not '1st one'"),
+        ("%%guest print\nnop", "print is a function here already, and stays one: name the guest"),
         ("%%guest class\nnop", "name the guest in the first line: %%guest mine, not 'class'"),
         ("%%guest mine\n<script>", "line 1, column 1: "),
     ],

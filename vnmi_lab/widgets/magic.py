@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from html import escape
 from keyword import iskeyword
 from typing import Any
@@ -32,6 +33,8 @@ def assemble_cell(shell: InteractiveShell, line: str, cell: str) -> None:
     try:
         if not name.isidentifier() or iskeyword(name):
             _refuse(f"{USAGE}, not {name!r}" if name else USAGE)
+        if callable(shell.user_ns.get(name, getattr(builtins, name, None))):
+            _refuse(f"{name} is a function here already, and stays one: {USAGE}")
         source = source_of(cell)
     except ValueError as error:
         pointed = f"\n{error.pointed}" if isinstance(error, GuestTextError) and error.source else ""
@@ -40,7 +43,8 @@ def assemble_cell(shell: InteractiveShell, line: str, cell: str) -> None:
         return
     shell.user_ns[name] = source
     lines = "\n".join(listed(source.guest()))
-    said = f"{name} is a guest of {len(source.guest().main.code)} bytes: show({name}) runs it."
+    size = len(source.guest().main.code)
+    said = f"{name} is a guest of {size} byte{'s' * (size != 1)}: show({name}) runs it."
     _show(f"{said}\n{lines}", f"<p>{escape(said)}</p><pre>{escape(lines)}</pre>")
 
 
