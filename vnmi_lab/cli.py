@@ -91,7 +91,7 @@ def _open_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("lab", nargs="?", metavar="LAB", help="a lab to open, by number or name; else the folder")
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=_file,
         default=Path(labs.WORK_FOLDER),
         help=f"where your copy of the labs is kept (default: ./{labs.WORK_FOLDER}); a checkout opens its own labs",
     )
@@ -127,7 +127,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _conform_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl", help="recorded cases, one a line")
+    parser.add_argument("files", nargs="+", type=_file, metavar="FILE.jsonl", help="recorded cases, one a line")
 
 
 def _conform(options: argparse.Namespace) -> int:
@@ -138,7 +138,7 @@ def _conform(options: argparse.Namespace) -> int:
 
 def _diagram_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "svg"), default="text", help="text (default) or a picture")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to the terminal")
+    parser.add_argument("-o", "--output", type=_file, metavar="FILE", help="write here instead of to the terminal")
 
 
 def _diagram(options: argparse.Namespace) -> int:
@@ -161,7 +161,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=_file,
         metavar="FILE",
         help="write here, over what is there, instead of to the terminal (-); a folder gets a file named after the run",
     )
@@ -198,7 +198,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", default="legacy,vnmi", metavar="P,P", help="policies, beside bare metal")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument(
-        "--svg", type=Path, metavar="FILE", help="the runs side by side as a picture; - is the terminal"
+        "--svg", type=_file, metavar="FILE", help="the runs side by side as a picture; - is the terminal"
     )
 
 
@@ -231,6 +231,13 @@ def _scenario(text: str, policy: str | None = None) -> Scenario:
         return scenario if policy is None else scenario.on(policy)
     except ValueError as problem:
         raise _BadInputError(problem) from None
+
+
+def _file(text: str) -> Path:
+    """Read where to write; a shell's unset variable is no place."""
+    if not text:
+        raise argparse.ArgumentTypeError("a file, a folder or - must be named")
+    return Path(text)
 
 
 def _write(text: str, output: Path | None, name: str = "") -> None:
@@ -267,7 +274,7 @@ def _explore_arguments(parser: argparse.ArgumentParser) -> None:
         "--switches", action="store_true", help="ask again under each open switch, and say which the verdict depends on"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="the states of a shipped policy as a picture")
+    parser.add_argument("--svg", type=_file, metavar="FILE", help="the states of a shipped policy as a picture")
 
 
 def _explore(options: argparse.Namespace) -> int:
