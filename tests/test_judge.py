@@ -289,7 +289,7 @@ def test_the_command_judges_a_policy_or_a_file(tmp_path: Path, capsys: pytest.Ca
 REFUSED = [
     (["--policy", "vnmii"], "the project has no policy 'vnmii'; did you mean 'vnmi'?"),
     (["--policy", "vnmi", "--guest", "idel"], "the project has no guest 'idel'; did you mean 'idle'?"),
-    (["--policy", "vnmi", "--nmis", "0"], "--nmis must be 1 to 8, not 0"),
+    (["--policy", "vnmi", "--nmis", "0"], "the number of NMIs must be 1 to 8, not 0"),
     (["--policy", "no.py:iret_interception"], "no such file 'no.py'"),
     (["--policy", "no.py"], "'no.py' names no function; write FILE.py:NAME"),
 ]

@@ -13,9 +13,12 @@ import vnmi_lab
 from tests.timeline_runs import hostile, latched, nested
 from vnmi_lab.export import FORMATS, write
 from vnmi_lab.guest import Guest
+from vnmi_lab.guests import Source
 from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host, Stimulus
-from vnmi_lab.timeline import Payload, TraceLike, build
+from vnmi_lab.scenario import BARE, Scenario
+from vnmi_lab.timeline import MOST_STEPS, Payload, TraceLike, build
+from vnmi_lab.trace import Trace
 from vnmi_lab.widgets import Timeline, show
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -102,6 +105,49 @@ def test_a_scenario_is_shown_by_name_or_text(text: str) -> None:
 def test_text_that_is_no_scenario_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"the library has no scenario 'in-handle'; did you mean 'in-handler'\?"):
         show("in-handle")
+
+
+@pytest.mark.parametrize("value", [None, 5, b"one", [], object(), Trace, Scenario])
+def test_what_cannot_be_shown_is_refused_in_one_line(value: object) -> None:
+    with pytest.raises(TypeError, match=r"show takes a scenario, .* not (a value of|the class) \w+$"):
+        show(value)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("value", [{}, {"a": 1}, {"version": 1}])
+def test_a_mapping_that_is_no_payload_is_refused_in_one_line(value: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"this is no payload that timeline\.build made: its version is \w+$"):
+        show(value)
+
+
+def test_a_title_is_text() -> None:
+    with pytest.raises(TypeError, match="a title is text, not a value of int"):
+        show("one", title=5)  # type: ignore[call-overload]
+
+
+def test_a_run_longer_than_a_timeline_is_refused_in_one_line() -> None:
+    busy = Trace(Scenario(Source("again: jmp again"), BARE).machine(), "busy", MOST_STEPS + 1)
+    with pytest.raises(ValueError, match=r"a timeline shows at most 20,000 steps, not 20,001: give Trace a smaller"):
+        show(busy)
+
+
+@pytest.mark.parametrize("policies", ["vnmi", ["bare", 5], ["bare", None]])
+def test_policies_that_are_none_are_refused_in_one_line(policies: list[str]) -> None:
+    with pytest.raises(
+        TypeError, match=r"policies are a list, not a value of str|a policy is a name or a record of NmiOps, not"
+    ):
+        vnmi_lab.side_by_side("one", policies)
+
+
+def test_a_comparison_and_a_graph_refuse_other_values_in_one_line() -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match=r"side_by_side takes a scenario, .* not a value of int"):
+        vnmi_lab.side_by_side(wrong)
+    with pytest.raises(TypeError, match=r"state_graph takes a policy's name, .* not a value of int"):
+        vnmi_lab.state_graph(wrong)
+    with pytest.raises(ValueError, match=r"the number of NMIs must be 1 to 8, not 1\.5"):
+        vnmi_lab.state_graph("vnmi", None, 1.5)
+    with pytest.raises(ValueError, match="the project has no guest '5'"):
+        vnmi_lab.state_graph("vnmi", wrong)
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from vnmi_lab.guests import FAR_FRAME, GUESTS
 from vnmi_lab.hv.ops import ROWS, NmiOps
 from vnmi_lab.hv.profiles import LEGACY, POLICIES, VNMI
 from vnmi_lab.hv.vcpu import Features
-from vnmi_lab.hw.bits import misspelt
+from vnmi_lab.hw.bits import expect, misspelt
 from vnmi_lab.laws import LAWS, NO_EXITS
 from vnmi_lab.rules import Switches
 from vnmi_lab.scenario import Scenario
@@ -229,9 +229,10 @@ def depends(ops: NmiOps, case: Case, first: Verdict, nmis: int | None = None) ->
 def checked(guest: str | None, nmis: int | None) -> None:
     """Refuse a guest or a number of NMIs that cannot be; ``ValueError`` in one line."""
     if guest is not None and guest not in GUESTS:
-        raise ValueError(misspelt("the project", guest, list(GUESTS), "guest"))
+        raise ValueError(misspelt("the project", str(guest), list(GUESTS), "guest"))
+    expect(nmis, (int, type(None)), "the number of NMIs is a whole number")
     if nmis is not None and not 1 <= nmis <= MOST_NMIS:
-        msg = f"--nmis must be 1 to {MOST_NMIS}, not {nmis}"
+        msg = f"the number of NMIs must be 1 to {MOST_NMIS}, not {nmis!r}"
         raise ValueError(msg)
 
 

@@ -20,6 +20,14 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
 
 
+def expect(value: object, types: tuple[type, ...], said: str) -> None:
+    """Refuse a value of another type with a ``TypeError`` in one line, which begins with what is taken."""
+    if not isinstance(value, types):
+        found = f"the class {value.__name__}" if isinstance(value, type) else f"a value of {type(value).__name__}"
+        msg = f"{said}, not {found}"
+        raise TypeError(msg)
+
+
 def misspelt(what: str, name: str, known: list[str], part: str = "field") -> str:
     """Return one line that says ``what`` has no ``part`` of that name, and which known name is nearest."""
     import difflib  # noqa: PLC0415 - only an error pays for it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from vnmi_lab import costs
 from vnmi_lab.lint import lint
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vnmi_lab.trace import Step
 
 VERSION = 2
+MOST_STEPS = 20_000
+"""A longer run is refused: its payload would be megabytes, and no screen has pixels for its steps."""
 
 Payload: TypeAlias = dict[str, Any]
 """The keys of version 2 are those ``build`` writes, in this order.
@@ -45,6 +47,7 @@ the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``w
 """
 
 
+@runtime_checkable
 class TraceLike(Protocol):
     """A finished run: steps, the guest's code, and the rules its changes name."""
 
@@ -78,7 +81,13 @@ def _undisturbed() -> Iterator[None]:
 
 @_undisturbed()
 def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
-    """Give the payload of a trace; steps after ``visible_until`` are not drawn until it is lifted."""
+    """Give the payload of a trace; steps after ``visible_until`` are not drawn until it is lifted.
+
+    ``ValueError`` in one line for a run without a step, or with more than ``MOST_STEPS``.
+    """
+    if len(trace) > MOST_STEPS:
+        msg = f"a timeline shows at most {MOST_STEPS:,} steps, not {len(trace):,}: give Trace a smaller limit"
+        raise ValueError(msg)
     steps, answers = read(trace)
     if not steps:
         raise ValueError("a timeline needs at least one step; this trace has none")

@@ -16,6 +16,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vnmi_lab.compare import COLUMNS, Row, measure
+from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hw.bits import expect
 from vnmi_lab.hw.insn import decode
 from vnmi_lab.hw.svm import exit_name
 from vnmi_lab.scenario import BARE, Scenario
@@ -29,7 +31,6 @@ from vnmi_lab.trace import Trace, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from vnmi_lab.hv.ops import NmiOps
     from vnmi_lab.trace import Step
 
 Payload: TypeAlias = dict[str, Any]
@@ -66,8 +67,12 @@ WAVES = (
 def side(scenario: Scenario, policies: Sequence[str | NmiOps], title: str = "") -> Payload:
     """Run a scenario under two to four policies, ``bare`` included, and align the runs.
 
-    A policy is a name or a record. ``ValueError`` in one line for too few, too many, or one twice.
+    A policy is a name or a record. ``ValueError`` in one line for too few, too many, or one twice;
+    ``TypeError`` for what is neither.
     """
+    expect(policies, (list, tuple), "policies are a list")
+    for policy in policies:
+        expect(policy, (str, NmiOps), "a policy is a name or a record of NmiOps")
     names = [policy if isinstance(policy, str) else policy.name for policy in policies]
     if not FEWEST <= len(names) <= MOST or len(set(names)) < len(names):
         msg = f"{FEWEST} to {MOST} different policies stand side by side, not {', '.join(names) or 'none'}"

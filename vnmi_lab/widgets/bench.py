@@ -16,6 +16,7 @@ from vnmi_lab.guests import GUESTS, Source
 from vnmi_lab.hv.profiles import POLICIES
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.scenario import BARE, Scenario
+from vnmi_lab.timeline import MOST_STEPS
 from vnmi_lab.trace import Trace
 from vnmi_lab.widgets.copyable import Copyable
 from vnmi_lab.widgets.drawer import NATURAL, Arrivals, Editor, Options, Sources, guest_options
@@ -23,8 +24,6 @@ from vnmi_lab.widgets.notes import Note, problem
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
 OWN = "your own"
-MOST_STEPS = 20_000
-"""The largest budget of steps that the panel offers."""
 ALONE = "no hypervisor: the guest alone on the processor"
 
 
@@ -93,7 +92,12 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.options = Options(self._change)
         self.sources = Sources(self._choose)
         self.budget = widgets.BoundedIntText(
-            BUDGET, 1, MOST_STEPS, description="Step budget", style=NATURAL, layout=widgets.Layout(width="200px")
+            BUDGET,
+            1,
+            MOST_STEPS,
+            description="Step budget",
+            style=NATURAL,
+            layout=widgets.Layout(width="200px"),
         )
         parts = (self.editor.widget, self.form.widget, self.options.widget, self.sources.widget, self.budget)
         self.drawer = widgets.VBox(parts)

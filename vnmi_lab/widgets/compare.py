@@ -10,6 +10,7 @@ import traitlets
 
 from vnmi_lab import timeline
 from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hw.bits import expect
 from vnmi_lab.library import LIBRARY, find
 from vnmi_lab.scenario import Scenario
 from vnmi_lab.timeline import sidestill
@@ -48,4 +49,5 @@ def side_by_side(
     if isinstance(scenario, str):
         title = title or (LIBRARY[scenario].sentence if scenario in LIBRARY else "")
         scenario = find(scenario)
+    expect(scenario, (Scenario,), "side_by_side takes a scenario, its name or its text")
     return Compare(side(scenario, policies, title))

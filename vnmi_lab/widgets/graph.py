@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, cast
 
 import anywidget
@@ -11,6 +12,7 @@ import traitlets
 from vnmi_lab import timeline
 from vnmi_lab.graph import graph
 from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hw.bits import expect
 from vnmi_lab.judge import checked, learned, named
 from vnmi_lab.timeline import graphs
 from vnmi_lab.widgets.timeline import MimeBundle
@@ -45,6 +47,8 @@ def state_graph(
 
     ``guest`` and ``nmis`` as in ``vnmi-lab explore``. ``ValueError`` in one line for names that are none.
     """
+    taken = (str, NmiOps, FunctionType)
+    expect(policy, taken, "state_graph takes a policy's name, a record of NmiOps or your own function")
     checked(guest, nmis)
     ops = named(policy) if isinstance(policy, str) else policy if isinstance(policy, NmiOps) else learned(policy)
     return StateGraph(graph(ops, guest, nmis))

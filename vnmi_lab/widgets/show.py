@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from vnmi_lab.guests import Source
+from vnmi_lab.hw.bits import expect
 from vnmi_lab.kvm import Kvm
 from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host
@@ -15,6 +16,8 @@ from vnmi_lab.trace import Trace
 from vnmi_lab.widgets.bench import Bench
 from vnmi_lab.widgets.bench import titled as named
 from vnmi_lab.widgets.timeline import Timeline, titled
+
+SHOWN: tuple[type, ...] = (str, Source, Scenario, BareMetal, Host, Kvm, TraceLike, Mapping)
 
 
 @overload
@@ -58,8 +61,11 @@ def show(
     """Show a scenario, also by its name or text, or a guest, on the bench; a trace, a payload or a machine in time.
 
     A copy of a machine is run from its start. ``controls=False`` gives the timeline alone. What has the same ``link``
-    moves together, as of ``Timeline``. ``ValueError`` in one line for text that is no scenario.
+    moves together, as of ``Timeline``. ``ValueError`` in one line for text that is no scenario, ``TypeError`` for what
+    can be shown in no way.
     """
+    expect(title, (str,), "a title is text")
+    expect(what, SHOWN, "show takes a scenario, its name or text, a guest, a machine, a trace or a payload")
     if isinstance(what, str):
         what = find(what)
     if isinstance(what, Source):

@@ -54,6 +54,9 @@ class Timeline(Saving):
         visible_until: int | None = None,
         link: str = "",
     ) -> None:
+        if isinstance(run, Mapping) and run.get("version") != timeline.VERSION:
+            msg = f"this is no payload that timeline.build made: its version is {run.get('version')!r}"
+            raise ValueError(msg)
         payload = dict(run) if isinstance(run, Mapping) else timeline.build(run)
         until = payload["visible_until"] if visible_until is None else visible_until
         super().__init__(cursor=cursor, visible_until=until, link=link)
