@@ -92,7 +92,10 @@ BAD = [  # words, the line
     (["doctor", "--fast"], "vnmi-lab: doctor does not know '--fast' (see vnmi-lab --help)"),
     (["open", "7"], "vnmi-lab: no lab '7': there are 01_bare_metal, 02_injection (see vnmi-lab --help)"),
     (["open", "02_injektion"], "vnmi-lab: no lab '02_injektion': did you mean '02_injection'? (see vnmi-lab --help)"),
-    (["run", "one", "-o", ""], "vnmi-lab run: argument -o/--output: a file, a folder or - must be named"),
+    (
+        ["run", "one", "-o", ""],
+        "vnmi-lab run: argument -o/--output: a file, a folder or - must be named (see vnmi-lab run --help)",
+    ),
     (["open", "0"], "vnmi-lab: no lab '0': there are 01_bare_metal, 02_injection (see vnmi-lab --help)"),
 ]
 
