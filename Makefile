@@ -3,7 +3,7 @@
 # make flakes  the browser tests RUNS times in a row, 10 unless said; the first failure ends it (TEST_ARGS as above)
 # make lint    style, types, layers, and whether the notebooks are built from their sources
 # make notebooks, make lock   build labs/*.ipynb, requirements/*.txt again
-# make docs    render the labs, executed, to docs/labs/*.html
+# make docs    render the labs, executed, to docs/labs/*.html, and draw docs/gallery again
 # make clean   remove all that make and the tools made
 #
 # Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
@@ -56,6 +56,8 @@ notebooks: $(VENV)/dev.stamp
 # The labs for readers without a kernel: executed, with pictures in the place of players.
 docs: $(VENV)/dev.stamp
 	@$(RUN)/python tools/render_labs.py docs/labs
+	@mkdir -p docs/gallery
+	@VNMI_GALLERY=docs/gallery $(RUN)/python -m pytest -q tests/browser/test_gallery.py
 
 lock:
 	@tools/lock
