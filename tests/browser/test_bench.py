@@ -15,7 +15,7 @@ from tests.browser.test_jupyterlab import write
 from vnmi_lab.checks import lab04
 from vnmi_lab.hv.profiles import POLICIES
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 VNMI = f"vnmi: {POLICIES['vnmi'].follows}"
 ONE = "v1~plain~vnmi~nmi@work"

@@ -148,6 +148,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert stage["x"] - 1 <= head["x"] <= stage["x"] + stage["width"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
 def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
     shown = view(

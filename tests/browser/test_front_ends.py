@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import KERNEL_IDLE, NOTEBOOK_READY, RUN_ALL, Server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 SHOW = "import vnmi_lab.widgets\nfrom vnmi_lab.timeline import build\nvnmi_lab.widgets.Timeline({})"
@@ -95,7 +95,6 @@ def beyond(url: str) -> bool:
     return host is not None and host != "127.0.0.1"
 
 
-@pytest.mark.slow
 def test_notebook_7_draws_and_plays(context: BrowserContext, lab_server: Server) -> None:
     write(lab_server.folder / "seven.ipynb", *PLAYERS)
     page = context.new_page()
@@ -122,7 +121,6 @@ def test_voila_draws_and_plays(context: BrowserContext, lab_server: Server) -> N
     at(player(page), LAST)
 
 
-@pytest.mark.slow
 def test_jupyterlab_needs_no_network(context: BrowserContext, lab_server: Server) -> None:
     write(lab_server.folder / "cut.ipynb", *PLAYERS, "vnmi_lab.show('in-handler')")
     page = context.new_page()
@@ -134,7 +132,6 @@ def test_jupyterlab_needs_no_network(context: BrowserContext, lab_server: Server
     page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
 
 
-@pytest.mark.slow
 def test_play_goes_on_when_the_kernel_is_killed(open_notebook: OpenNotebook, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     cells = (*PLAYERS, f"import os, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))")
@@ -155,7 +152,6 @@ def test_play_goes_on_when_the_kernel_is_killed(open_notebook: OpenNotebook, tmp
     assert page.errors == []
 
 
-@pytest.mark.slow
 def test_a_busy_kernel_is_not_waited_for(open_notebook: OpenNotebook, tmp_path: Path) -> None:
     go = tmp_path / "go"
     busy = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.05)"
@@ -173,7 +169,6 @@ def test_a_busy_kernel_is_not_waited_for(open_notebook: OpenNotebook, tmp_path: 
     page.page.wait_for_function(KERNEL_IDLE)
 
 
-@pytest.mark.slow
 def test_a_reload_draws_again_while_the_kernel_lives(open_notebook: OpenNotebook, tmp_path: Path) -> None:
     page = open_notebook(write(tmp_path / "again.ipynb", *PLAYERS))
     assert page.run_all() == []
@@ -186,7 +181,6 @@ def test_a_reload_draws_again_while_the_kernel_lives(open_notebook: OpenNotebook
     steps_and_scrubs(player(page.page, 1))
 
 
-@pytest.mark.slow
 def test_a_notebook_from_somebody_else_shows_picture_table_and_question(
     open_notebook: OpenNotebook, tmp_path: Path
 ) -> None:

@@ -141,6 +141,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert marker["x"] + marker["width"] <= stage["x"] + stage["width"] + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
 def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
     shown = view("graph", traits(cursor=9), css=CSS, jupyter=jupyter, scheme=scheme)
