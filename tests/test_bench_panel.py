@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import vnmi_lab
 from vnmi_lab.compare import measure
 from vnmi_lab.guests import GUESTS, Source
+from vnmi_lab.hv.profiles import ABOUT, POLICIES
 from vnmi_lab.library import LIBRARY, find
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.scenario import BARE, OPTIONS, Scenario
@@ -270,7 +272,14 @@ def test_every_policy_and_guest_is_said_in_a_line() -> None:
     bench = show("one")
     for said, name in bench.guest.options[:-1]:
         assert said == f"{name}: {GUESTS[name].sentence}"
-    assert all(said.startswith(f"{name}: ") for said, name in bench.policy.options)
+    assert {name for _, name in bench.policy.options} == {BARE, *POLICIES}
+    for said, name in bench.policy.options:
+        assert said.startswith(f"{name}: ")
+        assert said.endswith(".")
+    for name, ops in POLICIES.items():  # a sentence first; the commits are for who asks
+        bench.policy.value = name
+        assert f": {escape(ABOUT[name])} " in bench.about.value
+        assert f"title='{escape(ops.follows)}'" in bench.about.value
 
 
 def test_few_knobs_are_seen_at_first() -> None:

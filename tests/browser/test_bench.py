@@ -13,11 +13,11 @@ from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import NotebookPage
 from tests.browser.test_jupyterlab import write
 from vnmi_lab.checks import lab04
-from vnmi_lab.hv.profiles import POLICIES
+from vnmi_lab.hv.profiles import ABOUT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-VNMI = f"vnmi: {POLICIES['vnmi'].follows}"
+VNMI = f"vnmi: {ABOUT['vnmi']}"
 ONE = "v1~plain~vnmi~nmi@work"
 FAIL = """import vnmi_lab.widgets.bench as module
 def fail(*_args):

@@ -383,3 +383,14 @@ POLICIES: dict[str, NmiOps] = {
     ops.name: ops for ops in (BLIND, LEGACY, PATCH_V4, VNMI_6_4_RC, VNMI, XEN_LIKE, *MUTANTS)
 }
 """Every shipped policy by the name it has on the command line."""
+
+ABOUT: dict[str, str] = {
+    "blind": "Injects an NMI whenever one waits, and never looks whether another is in service.",
+    "legacy": "KVM before vNMI: remembers the NMI in service, intercepts its IRET, steps over it, then injects.",
+    "patch-v4": "The vNMI series of 2022 as it was posted, with the flaws that its review found.",
+    "vnmi-6.4-rc": "vNMI as it first came into Linux: it asks the wrong bit whether an NMI is pending.",
+    "vnmi": "KVM with vNMI: one NMI pending and one in service inside the processor, no exit for an IRET.",
+    "xen-like": "Takes the exit of the IRET for the end of the NMI, and holds the next one back by a shadow alone.",
+    **{ops.name: f"A mistake somebody could make: {ops.follows}." for ops in MUTANTS},
+}
+"""What each policy does, in a sentence for who has not read the code; ``follows`` says where it is from."""

@@ -13,7 +13,7 @@ from vnmi_lab import timeline
 from vnmi_lab.compare import BUDGET, Row, measure
 from vnmi_lab.guest_text import same, source_of
 from vnmi_lab.guests import GUESTS, Source
-from vnmi_lab.hv.profiles import POLICIES
+from vnmi_lab.hv.profiles import ABOUT, POLICIES
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.scenario import BARE, Scenario
 from vnmi_lab.timeline import MOST_STEPS
@@ -24,7 +24,7 @@ from vnmi_lab.widgets.notes import Note, problem
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
 OWN = "your own"
-ALONE = "no hypervisor: the guest alone on the processor"
+ALONE = "No hypervisor: the guest alone on the processor."
 
 
 class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -294,8 +294,8 @@ MORE, LESS = "More: code, arrivals, options, other scenarios", "Less"
 
 
 def described() -> dict[str, str]:
-    """Return what each machine of a scenario follows, in a line."""
-    return {BARE: ALONE, **{name: ops.follows for name, ops in POLICIES.items()}}
+    """Return what each machine of a scenario does, in a sentence."""
+    return {BARE: ALONE, **ABOUT}
 
 
 def titled(scenario: Scenario) -> str:
@@ -316,5 +316,6 @@ def arrival(stimulus: Stimulus, *, where: bool = True) -> str:
 
 def _about(scenario: Scenario) -> str:
     guest = GUESTS[scenario.guest].sentence if isinstance(scenario.guest, str) else "The guest of the editor."
-    policy = described()[scenario.policy]
-    return f"<div class='vnmi-said'><b>{escape(scenario.policy)}</b>: {escape(policy)}. {escape(guest)}</div>"
+    name, said = scenario.policy, described()[scenario.policy]
+    source = f" title='{escape(POLICIES[name].follows)}'" if name in POLICIES else ""
+    return f"<div class='vnmi-said'><b{source}>{escape(name)}</b>: {escape(said)} {escape(guest)}</div>"
