@@ -1,4 +1,4 @@
-"""A view alone on a page, with a model in the place of the kernel's: what the browser tests of the views share."""
+"""Views alone on a page, each with a model in the place of the kernel's: no JupyterLab and no kernel."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>a view</ti
 <style>%s</style><body%s><main></main>
 <script type="module">
 const { default: view } = await import("data:text/javascript;base64,%s");
-window.stolen = [];
-document.addEventListener("keydown", (event) => stolen.push(event.key));
-const traits = %s, heard = {};
-window.model = {
-  get: (name) => traits[name],
-  set: (name, value) => {
-    if (traits[name] === value) return;
-    traits[name] = value;
-    (heard[`change:${name}`] || []).forEach((action) => action());
-  },
-  on: (name, action) => (heard[name] ??= []).push(action),
-  off: (name, action) => { heard[name] = heard[name].filter((other) => other !== action); },
-  save_changes: () => { model.saved = (model.saved || 0) + 1; },
-  heard,
-};
-const el = document.createElement("div");
-document.querySelector("main").append(el);
-window.close_view = view.render({ model, el });
+window.models = []; window.close = []; window.stolen = [];
+document.addEventListener("keydown", (event) => window.stolen.push(event.key));
+for (const traits of %s) {
+  const heard = {};
+  const model = {
+    get: (name) => traits[name],
+    set: (name, value) => {
+      if (traits[name] === value) return;
+      traits[name] = value;
+      (heard[`change:${name}`] || []).forEach((action) => action());
+    },
+    on: (name, action) => (heard[name] ??= []).push(action),
+    off: (name, action) => { heard[name] = heard[name].filter((other) => other !== action); },
+    save_changes: () => { model.saved = (model.saved || 0) + 1; },
+    heard,
+  };
+  const el = document.createElement("div");
+  document.querySelector("main").append(el);
+  models.push(model);
+  close.push(view.render({ model, el }));
+}
 </script>"""
 
 
 class Alone:
-    """One view on a page; whatever the page complains about is in ``errors``."""
+    """A page of views; ``view(n)`` is the n-th, ``root`` the first. What the page complains about is in ``errors``."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -49,30 +52,37 @@ class Alone:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
         page.on("request", lambda request: self.errors.append(request.url) if request.url.startswith("http") else None)
-        self.root = page.locator(".vnmi-player")
+        self.root = self.view()
 
-    def at(self, cursor: int) -> None:
-        """Expect the view to stand at a place."""
-        expect(self.root).to_have_attribute("data-cursor", str(cursor))
+    def view(self, number: int = 0) -> Locator:
+        return self.page.locator(".vnmi-player").nth(number)
+
+    def stage(self, number: int = 0) -> Locator:
+        """What takes the keys."""
+        return self.view(number).locator(".vl-scroll")
+
+    def at(self, cursor: int, number: int = 0) -> None:
+        """Expect a view to stand at a place."""
+        expect(self.view(number)).to_have_attribute("data-cursor", str(cursor))
 
     def press(self, *keys: str) -> None:
-        """Press keys while the stage has the focus."""
+        """Press keys while the first stage has the focus."""
         for key in keys:
-            self.stage.press(key)
-
-    @property
-    def stage(self) -> Locator:
-        """What takes the keys."""
-        return self.root.locator(".vl-scroll")
+            self.stage().press(key)
 
     def click(self, name: str) -> None:
-        """Press a button."""
+        """Press a button of the first view."""
         self.root.get_by_role("button", name=name).click()
 
+    def saved(self, cursor: int) -> int:
+        """How often the kernel was told, once it knows of ``cursor``."""
+        self.page.wait_for_function(f"() => models[0].get('cursor') === {cursor}")
+        return int(self.page.evaluate("() => models[0].saved"))
+
     def listeners(self) -> int:
-        """Close the view and count what still listens to the model."""
-        self.page.evaluate("() => close_view()")
-        return int(self.page.evaluate("() => Object.values(model.heard).flat().length"))
+        """Close the first view and count what still listens to its model."""
+        self.page.evaluate("() => close[0]()")
+        return int(self.page.evaluate("() => Object.values(models[0].heard).flat().length"))
 
     def cut_off(self, width: int) -> list[str]:
         """Give the names of the buttons that do not lie wholly on the page."""
@@ -89,7 +99,7 @@ class Alone:
 
 
 class OpenView:
-    """Opens a page with one view on it."""
+    """Opens a page with a view for each model's traits."""
 
     def __init__(self, browser: Browser, folder: Path) -> None:
         self.browser, self.folder = browser, folder
@@ -98,16 +108,17 @@ class OpenView:
     def __call__(  # noqa: PLR0913 - a page and its reader, by name at every call
         self,
         entry: str,
-        traits: Mapping[str, Any],
-        *,
+        *traits: Mapping[str, Any],
         css: tuple[str, ...] = ("player.css",),
         width: int = 1280,
         scheme: Scheme = "light",
         jupyter: str = "",
+        theme: str = "",
         still: bool = False,
     ) -> Alone:
-        """Open the view of a bundle entry, and wait until it is drawn."""
+        """Open the views of a bundle entry, and wait until they are drawn."""
         body = f' data-jp-theme-light="{jupyter}"' if jupyter else ""
+        body += f' data-jp-theme-name="{theme}"' if theme else ""
         module = b64encode(script(entry).encode()).decode()
         text = json.dumps(traits).replace("<", "\\u003c")
         file = self.folder / "page.html"
@@ -119,7 +130,8 @@ class OpenView:
         shown = Alone(made.new_page())
         self.pages.append(shown)
         shown.page.goto(file.as_uri())
-        expect(shown.root).to_have_attribute("data-ready", "true")
+        for number in range(len(traits)):
+            expect(shown.view(number)).to_have_attribute("data-ready", "true")
         return shown
 
 

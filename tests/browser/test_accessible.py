@@ -61,7 +61,7 @@ def test_a_player_in_every_theme(show: Open, jupyter: str, theme: str) -> None:
         shown.page.evaluate(f"() => models[{number}].set('cursor', {step})")
         shown.at(step, number)
     shown.click("All lanes")
-    sheets = shown.player().locator("button[aria-expanded]:visible")
+    sheets = shown.view().locator("button[aria-expanded]:visible")
     for number in range(sheets.count()):
         sheets.nth(number).click()
         assert findings(shown.page, ".vl-bar, .vl-pop, .vl-keys") == []

@@ -55,7 +55,7 @@ def test_nothing_below_it_moves_while_the_run_is_played(view: OpenView) -> None:
     shown = view("timeline", traits())
     tops = set()
     for step in range(26):
-        shown.page.evaluate(f"() => model.set('cursor', {step})")
+        shown.page.evaluate(f"() => models[0].set('cursor', {step})")
         shown.at(step)
         box = shown.root.locator(".vl-lines").first.bounding_box()
         assert box is not None

@@ -66,10 +66,10 @@ def test_every_button_moves_as_it_says(view: OpenView) -> None:
     shown.at(4)
     shown.root.get_by_role("slider").fill("17")
     shown.at(17)
-    shown.page.wait_for_function("() => model.get('cursor') === 17")
-    box = shown.stage.bounding_box()
+    shown.page.wait_for_function("() => models[0].get('cursor') === 17")
+    box = shown.stage().bounding_box()
     assert box is not None
-    shown.stage.click(position={"x": box["width"] * 9.5 / (LAST + 1), "y": 60})
+    shown.stage().click(position={"x": box["width"] * 9.5 / (LAST + 1), "y": 60})
     shown.at(9)
 
 
@@ -86,7 +86,7 @@ def test_every_key_moves_as_the_sheet_says_and_reaches_nobody_else(view: OpenVie
     expect(sheet).to_be_hidden()
     assert shown.page.evaluate("() => stolen.filter((key) => key !== 'Shift')") == []
     shown.press("Tab")
-    expect(shown.stage).not_to_be_focused()
+    expect(shown.stage()).not_to_be_focused()
 
 
 def test_play_goes_on_to_the_end_and_nothing_below_moves(view: OpenView) -> None:
@@ -98,13 +98,13 @@ def test_play_goes_on_to_the_end_and_nothing_below_moves(view: OpenView) -> None
     shown.at(LAST)
     expect(shown.root).to_have_attribute("data-playing", "false")
     assert shown.root.locator(".vl-verdict").bounding_box() == before
-    shown.page.wait_for_function(f"() => model.get('cursor') === {LAST}")
-    assert shown.page.evaluate("() => model.saved") == 1
+    shown.page.wait_for_function(f"() => models[0].get('cursor') === {LAST}")
+    assert shown.page.evaluate("() => models[0].saved") == 1
 
 
 def test_one_jumps_to_where_the_guest_first_sees_something_else(view: OpenView) -> None:
     shown = view("compare", traits("wrong-bit-loses", ("vnmi", "vnmi-6.4-rc")), css=CSS)
-    column = shown.page.evaluate("() => model.get('payload').divergences[0][0]")
+    column = shown.page.evaluate("() => models[0].get('payload').divergences[0][0]")
     shown.click("First divergence")
     shown.at(column)
     expect(card(shown, "vnmi")).to_contain_text("NMI taken")
@@ -139,7 +139,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert not shown.is_wider_than(width)
     assert shown.cut_off(width) == []
     shown.press("End")
-    head, stage = shown.root.locator(".vl-playhead").bounding_box(), shown.stage.bounding_box()
+    head, stage = shown.root.locator(".vl-playhead").bounding_box(), shown.stage().bounding_box()
     assert head is not None
     assert stage is not None
     shown.page.wait_for_timeout(200)  # the playhead glides
@@ -186,7 +186,7 @@ def test_hostile_texts_stay_texts(view: OpenView) -> None:
 
 def test_a_payload_it_cannot_read_is_said_and_closing_leaves_no_listener(view: OpenView) -> None:
     shown = view("compare", traits(), css=CSS)
-    shown.page.evaluate("() => model.set('payload', { version: 99 })")
+    shown.page.evaluate("() => models[0].set('payload', { version: 99 })")
     expect(shown.page.get_by_role("alert")).to_have_text(
         "The policies cannot be drawn: this view reads version 1, not 99"
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.browser.players import Open, Shown, players
+from tests.browser.alone import Alone
+from tests.browser.players import Open, players
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import latched, looping, nested
 from vnmi_lab.hv.profiles import LEGACY, VNMI
@@ -35,8 +36,8 @@ def steps(payload: Payload, kind: str) -> list[int]:
     return [step for step, name in enumerate(payload["kinds"]) if name == kind]
 
 
-def news(shown: Shown) -> Locator:
-    return shown.player().locator(".vl-news")
+def news(shown: Alone) -> Locator:
+    return shown.view().locator(".vl-news")
 
 
 # --- run until
@@ -64,7 +65,7 @@ def test_exits_are_gone_through_by_button_and_key(show: Open, legacy: Payload) -
 def test_run_until_goes_on_and_back_the_same_way(show: Open, legacy: Payload, name: str, kind: str) -> None:
     shown = show(legacy)
     shown.click("Run until")
-    menu = shown.player().get_by_role("group", name="Run until")
+    menu = shown.view().get_by_role("group", name="Run until")
     wanted = steps(legacy, kind)
     for step in wanted:
         menu.get_by_role("button", name=f"On to where {name}", exact=True).click()
@@ -80,7 +81,7 @@ def test_run_until_goes_on_and_back_the_same_way(show: Open, legacy: Payload, na
 def test_run_until_a_line_by_key_alone_and_again(show: Open) -> None:
     shown = show(build(latched()))
     shown.press("u")
-    menu = shown.player().get_by_role("group", name="Run until")
+    menu = shown.view().get_by_role("group", name="Run until")
     expect(menu.get_by_role("button").first).to_be_focused()
     line = menu.get_by_role("combobox", name="Line of the code")
     line.select_option(str(0x2005))
@@ -91,7 +92,7 @@ def test_run_until_a_line_by_key_alone_and_again(show: Open) -> None:
     expect(news(shown)).to_have_text("Ran to step 9: 0x2005 iretq")
     shown.page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
-    expect(shown.player().get_by_role("button", name="Run until…")).to_be_focused()
+    expect(shown.view().get_by_role("button", name="Run until…")).to_be_focused()
     shown.press("r")
     shown.at(14)
     shown.press("Shift+R")
@@ -108,14 +109,14 @@ def test_run_until_iret_and_a_change_of_a_mask(show: Open) -> None:
         ("Back", "a mask changes", 9),
         ("Back", "a mask changes", 4),
     ]:
-        shown.player().get_by_role("button", name=f"{way} to where {name}").click()
+        shown.view().get_by_role("button", name=f"{way} to where {name}").click()
         shown.at(step)
 
 
 def test_a_condition_is_typed_and_what_is_wrong_with_it_is_said(show: Open) -> None:
     shown = show(build(latched()))
     shown.press("u")
-    typed = shown.player().get_by_role("textbox", name="Condition")
+    typed = shown.view().get_by_role("textbox", name="Condition")
     typed.fill("nmi_mask == 1 and nmi_latch == 1")
     typed.press("Enter")
     shown.at(7)
@@ -127,7 +128,7 @@ def test_a_condition_is_typed_and_what_is_wrong_with_it_is_said(show: Open) -> N
     typed.fill("nmi_mas == 1")
     typed.press("Enter")
     shown.at(0)
-    wrong = shown.player().get_by_role("alert")
+    wrong = shown.view().get_by_role("alert")
     expect(wrong).to_have_text(re.compile('^character 1: no field is called "nmi_mas"; near it: nmi_mask'))
     expect(typed).to_have_attribute("aria-invalid", "true")
     typed.fill("nmi_mask == 1")
@@ -139,7 +140,7 @@ def test_a_condition_is_typed_and_what_is_wrong_with_it_is_said(show: Open) -> N
 def test_run_until_does_not_reach_what_is_to_be_predicted(show: Open) -> None:
     shown = show(build(latched(), visible_until=7))
     shown.press("u")
-    shown.player().get_by_role("button", name="On to where IRET").click()
+    shown.view().get_by_role("button", name="On to where IRET").click()
     shown.at(0)
     expect(news(shown)).to_have_text("Not found after step 0: IRET")
 
@@ -147,9 +148,9 @@ def test_run_until_does_not_reach_what_is_to_be_predicted(show: Open) -> None:
 def test_a_click_elsewhere_closes_a_menu(show: Open) -> None:
     shown = show(build(latched()))
     shown.click("Run until")
-    menu = shown.player().get_by_role("group", name="Run until")
+    menu = shown.view().get_by_role("group", name="Run until")
     expect(menu).to_be_visible()
-    shown.player().locator(".vl-title").click()
+    shown.view().locator(".vl-title").click()
     expect(menu).to_be_hidden()
 
 
@@ -165,16 +166,16 @@ def test_markers_measure_and_play_loops_between_them(show: Open, legacy: Payload
     shown.press("b")
     spent = at(legacy["cycles"], second) - at(legacy["cycles"], 0)
     says = f"{second} steps, 2 exits, {spent:,} cycles"
-    expect(shown.player().locator(".vl-span")).to_have_text(says)
-    expect(shown.player().locator(".vl-between")).to_have_text(says)
-    expect(shown.player().locator(".vl-marker")).to_have_text(["A", "B"])
+    expect(shown.view().locator(".vl-span")).to_have_text(says)
+    expect(shown.view().locator(".vl-between")).to_have_text(says)
+    expect(shown.view().locator(".vl-marker")).to_have_text(["A", "B"])
     shown.press("Shift+A")
     shown.at(0)
     shown.press("Shift+B")
     shown.at(second)
     shown.press("o")
-    expect(shown.player().get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "true")
-    shown.player().get_by_role("combobox").select_option("60")
+    expect(shown.view().get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "true")
+    shown.view().get_by_role("combobox").select_option("60")
     shown.page.evaluate("""() => { window.seen = []; const root = document.querySelector(".vnmi-player");
       new MutationObserver(() => seen.push(+root.dataset.cursor)).observe(root, { attributes: true }); }""")
     shown.press(" ")
@@ -182,7 +183,7 @@ def test_markers_measure_and_play_loops_between_them(show: Open, legacy: Payload
     shown.press(" ")
     assert max(shown.page.evaluate("() => seen")) <= second
     shown.press("Shift+B", "b")
-    expect(shown.player().locator(".vl-marker")).to_have_text(["A"])
+    expect(shown.view().locator(".vl-marker")).to_have_text(["A"])
     expect(news(shown)).to_have_text("Marker B is gone.")
 
 
@@ -191,10 +192,10 @@ def test_markers_and_loop_by_mouse(show: Open) -> None:
     shown.click("Set marker A")
     shown.click("Last step")
     shown.click("Set marker B")
-    expect(shown.player().locator(".vl-span")).to_have_text("18 steps, 0 exits")
+    expect(shown.view().locator(".vl-span")).to_have_text("18 steps, 0 exits")
     shown.click("Remove marker B")
-    expect(shown.player().locator(".vl-between")).to_have_count(0)
-    loop = shown.player().get_by_role("button", name="Loop")
+    expect(shown.view().locator(".vl-between")).to_have_count(0)
+    loop = shown.view().get_by_role("button", name="Loop")
     loop.click()
     expect(loop).to_have_attribute("aria-pressed", "true")
     loop.click()
@@ -204,14 +205,14 @@ def test_markers_and_loop_by_mouse(show: Open) -> None:
 def test_cycles_are_counted_between_markers_where_the_run_has_them(show: Open) -> None:
     shown = show(build(latched()) | {"cycles": [0, 5, 4, 1005], "cycles_note": "assumed"})
     shown.press("a", "End", "b")
-    expect(shown.player().locator(".vl-span")).to_have_text("18 steps, 0 exits, 1,000 cycles")
-    expect(shown.player().locator(".vl-span")).to_have_attribute("title", "assumed")
+    expect(shown.view().locator(".vl-span")).to_have_text("18 steps, 0 exits, 1,000 cycles")
+    expect(shown.view().locator(".vl-span")).to_have_attribute("title", "assumed")
 
 
 @pytest.mark.parametrize("by", ["key", "button"])
 def test_what_lies_between_the_markers_fills_the_width(show: Open, by: str) -> None:
     shown = show(build(looping(400)))
-    goto = shown.player().get_by_role("spinbutton")
+    goto = shown.view().get_by_role("spinbutton")
     for step, key in (("200", "a"), ("230", "b")):
         goto.fill(step)
         goto.press("Enter")
@@ -222,11 +223,11 @@ def test_what_lies_between_the_markers_fills_the_width(show: Open, by: str) -> N
         shown.click("Zoom to what lies between")
     stage = shown.stage().bounding_box()
     assert stage is not None
-    for marker in shown.player().locator(".vl-marker").all():
+    for marker in shown.view().locator(".vl-marker").all():
         box = marker.bounding_box()
         assert box is not None
         assert stage["x"] <= box["x"] <= stage["x"] + stage["width"]
-    between = shown.player().locator(".vl-between").bounding_box()
+    between = shown.view().locator(".vl-between").bounding_box()
     assert between is not None
     assert between["width"] > stage["width"] / 2
 
@@ -267,17 +268,17 @@ def test_dragging_scrubs_and_with_shift_or_the_middle_button_it_pans(show: Open)
 def test_search_finds_texts_rules_and_functions_and_counts(show: Open, legacy: Payload) -> None:
     shown = show(legacy)
     shown.press("/")
-    box = shown.player().get_by_role("searchbox")
+    box = shown.view().get_by_role("searchbox")
     expect(box).to_be_focused()
     box.press_sequentially("iretq")  # letters belong to the box
     shown.at(0)
-    count = shown.player().locator(".vl-count")
+    count = shown.view().locator(".vl-count")
     expect(count).to_have_text(re.compile("^[0-9]+ hits$"))
-    hits = shown.player().locator(".vl-hit").count()
+    hits = shown.view().locator(".vl-hit").count()
     expect(count).to_have_text(f"{hits} hits")
     box.press("Enter")
     expect(count).to_have_text(re.compile("^1 of "))
-    first = shown.player().get_attribute("data-cursor")
+    first = shown.view().get_attribute("data-cursor")
     shown.click("Next hit")
     expect(count).to_have_text(re.compile("^2 of "))
     shown.click("Previous hit")
@@ -301,8 +302,8 @@ def test_search_finds_texts_rules_and_functions_and_counts(show: Open, legacy: P
 # --- lanes
 
 
-def lanes(shown: Shown) -> list[str]:
-    names = shown.player().locator(".vl-now").evaluate_all("nodes => nodes.map((node) => node.dataset.lane)")
+def lanes(shown: Alone) -> list[str]:
+    names = shown.view().locator(".vl-now").evaluate_all("nodes => nodes.map((node) => node.dataset.lane)")
     return [str(name) for name in names]
 
 
@@ -310,7 +311,7 @@ def test_lanes_are_hidden_shown_and_pinned(show: Open, legacy: Payload) -> None:
     shown = show(legacy)
     before = lanes(shown)
     shown.press("Shift+L")
-    menu = shown.player().get_by_role("group", name="Lanes")
+    menu = shown.view().get_by_role("group", name="Lanes")
     expect(menu.get_by_role("checkbox").first).to_be_focused()
     menu.get_by_role("checkbox", name=before[0], exact=True).uncheck()
     assert lanes(shown) == before[1:]
@@ -319,7 +320,7 @@ def test_lanes_are_hidden_shown_and_pinned(show: Open, legacy: Payload) -> None:
     expect(pin).to_have_attribute("aria-pressed", "true")
     assert lanes(shown) == [before[-1], *before[1:-1]]
     menu.get_by_role("checkbox", name="world", exact=True).press(" ")
-    expect(shown.player().locator(".vl-gutter .vl-name", has_text="host")).to_have_count(0)
+    expect(shown.view().locator(".vl-gutter .vl-name", has_text="host")).to_have_count(0)
     shown.press("l", "l")  # all lanes, and back to those that move: choices are gone, pins stay
     assert sorted(lanes(shown)) == sorted(before)
     assert lanes(shown)[0] == before[-1]
@@ -337,7 +338,7 @@ def test_players_of_one_name_move_together_and_others_do_not(show: Open) -> None
     shown.press("Home", "ArrowRight")
     shown.stage(1).press("ArrowRight")
     shown.at(2)
-    goto = shown.player().get_by_role("spinbutton")
+    goto = shown.view().get_by_role("spinbutton")
     goto.fill("3")  # an NMI arrives, as it does in step 3 of the third
     goto.press("Enter")
     shown.at(3, 2)

@@ -43,7 +43,7 @@ def stands(shown: Alone, node: int) -> None:
     marker, canvas = shown.root.locator(".vl-walker").bounding_box(), shown.root.locator(".vl-canvas").bounding_box()
     assert marker is not None
     assert canvas is not None
-    _, y = shown.page.evaluate(f"() => model.get('payload').drawing.places[{node}]")
+    _, y = shown.page.evaluate(f"() => models[0].get('payload').drawing.places[{node}]")
     assert abs(marker["y"] + marker["height"] / 2 - canvas["y"] - y) < 1
 
 
@@ -73,7 +73,7 @@ def test_every_button_and_key_moves_as_it_says(view: OpenView) -> None:
         shown.press(key)
         shown.at(cursor)
     shown.root.get_by_role("slider").fill("7")
-    shown.page.wait_for_function("() => model.get('cursor') === 7")
+    shown.page.wait_for_function("() => models[0].get('cursor') === 7")
     sheet = shown.root.get_by_role("group", name="Keys", exact=True)
     shown.press("?")
     expect(sheet).to_be_visible()
@@ -89,8 +89,8 @@ def test_play_walks_to_the_end_and_tells_the_kernel_only_then(view: OpenView) ->
     expect(shown.root).to_have_attribute("data-playing", "true")
     shown.at(LAST)
     expect(shown.root).to_have_attribute("data-playing", "false")
-    shown.page.wait_for_function(f"() => model.get('cursor') === {LAST}")
-    assert shown.page.evaluate("() => model.saved") == 1
+    shown.page.wait_for_function(f"() => models[0].get('cursor') === {LAST}")
+    assert shown.page.evaluate("() => models[0].saved") == 1
 
 
 def test_one_looks_at_any_node_by_mouse_and_goes_on_by_the_list_of_ways(view: OpenView) -> None:
@@ -108,7 +108,7 @@ def test_one_looks_at_any_node_by_mouse_and_goes_on_by_the_list_of_ways(view: Op
     into.focus()
     into.press("Enter")
     expect(shown.root).not_to_have_attribute("data-node", str(off))
-    expect(shown.stage).to_be_focused()
+    expect(shown.stage()).to_be_focused()
     shown.root.locator(".vl-canvas").click(position={"x": place[0] * unit, "y": place[1]})
     shown.press("Escape")
     expect(shown.root).not_to_contain_text("Looked at, off the walk")
@@ -134,7 +134,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     shown.press("End")
     shown.page.wait_for_timeout(250)  # the marker glides
     assert shown.cut_off(width) == []
-    marker, stage = shown.root.locator(".vl-walker").bounding_box(), shown.stage.bounding_box()
+    marker, stage = shown.root.locator(".vl-walker").bounding_box(), shown.stage().bounding_box()
     assert marker is not None
     assert stage is not None
     assert stage["x"] <= marker["x"]
@@ -170,7 +170,7 @@ def test_hostile_texts_stay_texts(view: OpenView) -> None:
 
 def test_a_payload_it_cannot_read_is_said_and_closing_leaves_no_listener(view: OpenView) -> None:
     shown = view("graph", traits(), css=CSS)
-    shown.page.evaluate("() => model.set('payload', { version: 99 })")
+    shown.page.evaluate("() => models[0].set('payload', { version: 99 })")
     expect(shown.page.get_by_role("alert")).to_have_text("The graph cannot be drawn: this view reads version 1, not 99")
     assert len(shown.errors) == 1
     shown.errors.clear()

@@ -40,7 +40,7 @@ def first(payload: Payload, kind: str) -> int:
 
 def test_sub_steps_lead_from_the_state_before_to_the_state_after(show: Open, vnmi: Payload) -> None:
     shown = show(vnmi)
-    player = shown.player()
+    player = shown.view()
     exit_ = first(vnmi, "vmexit")
     subs = dict(vnmi["micro"]["at"])[exit_]
     shown.press("m", "e")
@@ -89,10 +89,10 @@ def test_play_goes_through_sub_steps(show: Open, vnmi: Payload) -> None:
       };
       new MutationObserver((records) => records.forEach(note)).observe(document.querySelector(".vnmi-player"),
         { attributeFilter: ["data-cursor", "data-sub"], attributeOldValue: true }); }""")
-    shown.player().get_by_role("combobox").select_option("60")
+    shown.view().get_by_role("combobox").select_option("60")
     shown.press(" ")
     shown.at(vnmi["steps"] - 1)
-    expect(shown.player()).to_have_attribute("data-playing", "false")
+    expect(shown.view()).to_have_attribute("data-playing", "false")
     seen = set(shown.page.evaluate("() => [...seen]"))
     assert {f"{step}.{sub}" for step, subs in vnmi["micro"]["at"] for sub in range(len(subs))} <= seen
 
@@ -102,7 +102,7 @@ def test_play_goes_through_sub_steps(show: Open, vnmi: Payload) -> None:
 
 def test_the_bits_of_int_ctl_have_numbers_and_say_what_they_are(show: Open, vnmi: Payload) -> None:
     shown = show(vnmi)
-    strip = shown.player().get_by_role("img", name="Bits of int_ctl")
+    strip = shown.view().get_by_role("img", name="Bits of int_ctl")
     changed = next(step for step in range(vnmi["steps"]) if state_at(vnmi, step)["v_nmi_pending"])
     shown.page.evaluate(f"() => models[0].set('cursor', {changed})")
     shown.at(changed)
@@ -132,11 +132,11 @@ def test_the_bits_of_int_ctl_have_numbers_and_say_what_they_are(show: Open, vnmi
 )
 def test_high_contrast_is_a_theme_of_its_own(show: Open, jupyter: str, name: str, theme: str) -> None:
     shown = show(build(latched()), jupyter=jupyter, theme=name)
-    expect(shown.player()).to_have_attribute("data-theme", theme)
-    ink = shown.player().evaluate("node => getComputedStyle(node).getPropertyValue('--vl-ink').trim()")
+    expect(shown.view()).to_have_attribute("data-theme", theme)
+    ink = shown.view().evaluate("node => getComputedStyle(node).getPropertyValue('--vl-ink').trim()")
     assert ink == palette(theme)["ink"]
     shown.page.evaluate("() => { document.body.dataset.jpThemeName = 'JupyterLab Dark'; }")
-    expect(shown.player()).to_have_attribute("data-theme", theme.removesuffix("-contrast"))
+    expect(shown.view()).to_have_attribute("data-theme", theme.removesuffix("-contrast"))
 
 
 # --- paper
@@ -149,7 +149,7 @@ def test_paper_shows_the_lanes_fitted_to_its_width_and_no_controls(show: Open, s
     shown.page.set_viewport_size({"width": 718, "height": 1000})
     shown.press("u")
     shown.page.emulate_media(media="print", color_scheme="dark")
-    player = shown.player()
+    player = shown.view()
     for gone in (".vl-bar", ".vl-pop", ".vl-top .vl-group"):
         expect(player.locator(gone).first).to_be_hidden()
     expect(player).to_have_attribute("data-theme", "light")
@@ -173,12 +173,12 @@ def test_printing_prints_so(show: Open) -> None:
     shown.page.evaluate("""() => { window.heard = [];
       addEventListener("afterprint", () => heard.push(document.querySelector(".vnmi-player").dataset.theme));
       addEventListener("beforeprint", () => heard.push(document.querySelector(".vl-svg").getAttribute("width"))); }""")
-    before = shown.player().locator(".vl-svg").get_attribute("width")
+    before = shown.view().locator(".vl-svg").get_attribute("width")
     shown.page.pdf()
     paper, after = shown.page.evaluate("() => heard")
     assert paper != before
     assert after == "light"
-    expect(shown.player().locator(".vl-svg")).to_have_attribute("width", str(before))
+    expect(shown.view().locator(".vl-svg")).to_have_attribute("width", str(before))
 
 
 # --- widths
@@ -190,7 +190,7 @@ def test_menus_stay_on_the_page_at_any_width(show: Open, vnmi: Payload, width: i
     shown.press("a", "e", "b")
     for key, name in [("u", "Run until"), ("Shift+L", "Lanes")]:
         shown.press(key)
-        menu = shown.player().get_by_role("group", name=name, exact=True).and_(shown.page.locator(".vl-pop"))
+        menu = shown.view().get_by_role("group", name=name, exact=True).and_(shown.page.locator(".vl-pop"))
         box = menu.bounding_box()
         assert box is not None
         assert box["x"] >= 0
@@ -204,7 +204,7 @@ def test_menus_stay_on_the_page_at_any_width(show: Open, vnmi: Payload, width: i
 
 def test_a_narrow_window_keeps_the_main_controls_in_one_row(show: Open, vnmi: Payload) -> None:
     shown = show(vnmi, width=600)
-    bar = shown.player().get_by_role("group", name="Controls", exact=True)
+    bar = shown.view().get_by_role("group", name="Controls", exact=True)
     boxes = [bar.get_by_role("button", name="First step").bounding_box(), bar.get_by_role("combobox").bounding_box()]
     tops = [box["y"] + box["height"] / 2 for box in boxes if box is not None]
     assert len(tops) == 2

@@ -42,12 +42,12 @@ def test_every_button_moves_as_it_says(show: Open) -> None:
     ]:
         shown.click(name)
         shown.at(cursor)
-    goto = shown.player().get_by_role("spinbutton")
+    goto = shown.view().get_by_role("spinbutton")
     for typed, cursor in [("7", 7), ("999", 18), ("-3", 0), ("", 0)]:
         goto.fill(typed)
         goto.press("Enter")
         shown.at(cursor)
-    shown.player().get_by_role("slider").fill("11")
+    shown.view().get_by_role("slider").fill("11")
     shown.at(11)
     shown.page.wait_for_function("() => models[0].get('cursor') === 11")
 
@@ -58,7 +58,7 @@ def test_every_key_moves_as_the_sheet_says_and_reaches_nobody_else(show: Open) -
     for key, cursor in [*keys, (",", 3), ("End", 18), ("ArrowRight", 18), ("Home", 0), ("ArrowLeft", 0)]:
         shown.press(key)
         shown.at(cursor)
-    sheet = shown.player().get_by_role("group", name="Keys", exact=True)
+    sheet = shown.view().get_by_role("group", name="Keys", exact=True)
     shown.press("?")
     expect(sheet).to_be_visible()
     shown.press("Escape")
@@ -71,16 +71,16 @@ def test_every_key_moves_as_the_sheet_says_and_reaches_nobody_else(show: Open) -
 
 def test_play_goes_on_to_the_end_pauses_and_tells_the_kernel_only_then(show: Open) -> None:
     shown = show(build(latched()))
-    shown.player().get_by_role("combobox").select_option("20")
+    shown.view().get_by_role("combobox").select_option("20")
     shown.press(" ")
-    expect(shown.player()).to_have_attribute("data-playing", "true")
+    expect(shown.view()).to_have_attribute("data-playing", "true")
     shown.at(18)
-    expect(shown.player()).to_have_attribute("data-playing", "false")
+    expect(shown.view()).to_have_attribute("data-playing", "false")
     assert shown.saved(18) == 1
     shown.press(" ")  # from the end it starts again
-    expect(shown.player()).to_have_attribute("data-playing", "true")
+    expect(shown.view()).to_have_attribute("data-playing", "true")
     shown.click("Pause")
-    expect(shown.player()).to_have_attribute("data-playing", "false")
+    expect(shown.view()).to_have_attribute("data-playing", "false")
 
 
 def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
@@ -107,7 +107,7 @@ def test_the_state_shown_is_the_state_of_the_trace(show: Open) -> None:
         shown.page.evaluate(f"() => models[0].set('cursor', {step})")
         shown.at(step)
         rows = (
-            shown.player()
+            shown.view()
             .locator(".vl-row")
             .evaluate_all("rows => rows.map((row) => [row.dataset.field, row.dataset.value])")
         )
@@ -119,7 +119,7 @@ def test_the_state_shown_is_the_state_of_the_trace(show: Open) -> None:
 def test_the_step_says_what_changed_and_why(show: Open) -> None:
     shown = show(build(latched()))
     shown.page.evaluate("() => models[0].set('cursor', 9)")
-    player = shown.player()
+    player = shown.view()
     entry = player.locator('[data-rule="R-IRET-UNMASK"]')
     expect(entry).to_contain_text("nmi_mask:1→0")
     expect(entry).to_contain_text("An IRET that completes unmasks NMIs.")
@@ -136,12 +136,12 @@ def test_the_step_says_what_changed_and_why(show: Open) -> None:
 
 def test_no_name_stands_on_another_where_a_run_ends_with_an_exit_and_an_iretq_is_named(show: Open) -> None:
     shown = show(build(lab03.still_there.shown()), build(Trace(two_at_once(LEGACY), "two")), width=560)
-    names = shown.player().locator(".vl-svg text.vl-said").filter(has_text=re.compile(r"^(VMRUN|INTR|IRET)"))
+    names = shown.view().locator(".vl-svg text.vl-said").filter(has_text=re.compile(r"^(VMRUN|INTR|IRET)"))
     boxes = sorted((box["x"], box["x"] + box["width"]) for box in (name.bounding_box() for name in names.all()) if box)
     assert len(boxes) >= 5
     assert all(left[1] <= right[0] for left, right in pairwise(boxes))
-    shown.player(1).locator(".vl-scroll").evaluate("node => { node.scrollLeft = 150; }")
-    expect(shown.player(1).locator(".vl-svg text").filter(has_text=re.compile("^iretq?$")).first).to_be_attached()
+    shown.view(1).locator(".vl-scroll").evaluate("node => { node.scrollLeft = 150; }")
+    expect(shown.view(1).locator(".vl-svg text").filter(has_text=re.compile("^iretq?$")).first).to_be_attached()
 
 
 def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> None:
@@ -149,24 +149,24 @@ def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> Non
     for go in ("End", ".", "ArrowRight", "Shift+ArrowRight"):
         shown.press(go)
         shown.at(7)
-    goto = shown.player().get_by_role("spinbutton")
+    goto = shown.view().get_by_role("spinbutton")
     goto.fill("12")
     goto.press("Enter")
     shown.at(7)
-    expect(shown.player().locator(".vl-cover")).to_be_visible()
-    expect(shown.player().locator(".vl-svg")).not_to_contain_text("run 2")
+    expect(shown.view().locator(".vl-cover")).to_be_visible()
+    expect(shown.view().locator(".vl-svg")).not_to_contain_text("run 2")
     shown.page.evaluate("() => { models[0].get('payload').visible_until = null; models[0].set('visible_until', 17); }")
     shown.press("End")
     shown.at(17)
     shown.page.evaluate("() => models[0].set('visible_until', null)")
-    expect(shown.player().locator(".vl-cover")).to_be_hidden()
+    expect(shown.view().locator(".vl-cover")).to_be_hidden()
     shown.press("End")
     shown.at(18)
 
 
 def test_a_lane_does_not_give_away_that_handlers_will_nest(show: Open) -> None:
     shown = show(build(nested(), visible_until=7))
-    gutter = shown.player().locator(".vl-gutter")
+    gutter = shown.view().locator(".vl-gutter")
     expect(gutter).not_to_contain_text("handler in handler")
     shown.page.evaluate("() => models[0].set('visible_until', 18)")
     expect(gutter).to_contain_text("handler in handler")
@@ -187,7 +187,7 @@ def test_hostile_texts_stay_texts(show: Open) -> None:
     for step in range(3):
         shown.page.evaluate(f"() => models[0].set('cursor', {step})")
         assert shown.page.locator("img, script[src], [onload], [onerror]").count() == 0
-    expect(shown.player().locator(".vl-title")).to_contain_text("<img src=x onerror=alert(1)>")
+    expect(shown.view().locator(".vl-title")).to_contain_text("<img src=x onerror=alert(1)>")
 
 
 def test_a_payload_it_cannot_read_is_said_and_another_one_is_drawn(show: Open) -> None:
@@ -212,26 +212,26 @@ def test_closing_leaves_no_listener_behind(show: Open) -> None:
 
 def test_all_lanes_shows_the_bits_that_stay_0(show: Open) -> None:
     shown = show(build(nested()))
-    lane = shown.player().locator('[data-lane="v_nmi_blocking"]')
+    lane = shown.view().locator('[data-lane="v_nmi_blocking"]')
     expect(lane).to_have_count(0)
     shown.click("All lanes")
     expect(lane).to_have_text("0")
-    expect(shown.player()).to_contain_text("V_NMI_MASK, bit 12")
+    expect(shown.view()).to_contain_text("V_NMI_MASK, bit 12")
 
 
 def test_a_long_run_follows_the_playhead_and_draws_a_window(show: Open) -> None:
     shown = show(build(looping(10_000)))
     for key in ("End", "Home", "Shift+ArrowRight"):
         shown.press(key)
-        head, stage = shown.player().locator(".vl-playhead"), shown.stage()
+        head, stage = shown.view().locator(".vl-playhead"), shown.stage()
         shown.page.wait_for_timeout(200)
         inside, outside = head.bounding_box(), stage.bounding_box()
         assert inside is not None
         assert outside is not None
         assert outside["x"] <= inside["x"] <= outside["x"] + outside["width"]
-    assert shown.player().locator(".vl-svg *").count() < 2_000
+    assert shown.view().locator(".vl-svg *").count() < 2_000
     shown.press("+", "+", "0")
-    expect(shown.player().locator(".vl-svg")).to_have_count(1)
+    expect(shown.view().locator(".vl-svg")).to_have_count(1)
 
 
 @pytest.mark.parametrize(
@@ -241,18 +241,18 @@ def test_the_theme_is_jupyterlabs_or_the_systems(
     show: Open, jupyter: str, scheme: Literal["light", "dark"], theme: str
 ) -> None:
     shown = show(build(latched()), jupyter=jupyter, scheme=scheme)
-    expect(shown.player()).to_have_attribute("data-theme", theme)
+    expect(shown.view()).to_have_attribute("data-theme", theme)
     shown.page.evaluate("() => { document.body.dataset.jpThemeLight = 'false'; }")
-    expect(shown.player()).to_have_attribute("data-theme", "dark")
+    expect(shown.view()).to_have_attribute("data-theme", "dark")
 
 
 def test_reduced_motion_plays_without_gliding(show: Open) -> None:
-    shown = show(build(latched()), motion="reduce")
-    shown.player().get_by_role("combobox").select_option("20")
+    shown = show(build(latched()), still=True)
+    shown.view().get_by_role("combobox").select_option("20")
     shown.press(" ")
     shown.at(18)
-    expect(shown.player()).to_have_class(re.compile("vl-jump"))
-    assert shown.player().locator(".vl-playhead").evaluate("node => getComputedStyle(node).transitionDuration") == "0s"
+    expect(shown.view()).to_have_class(re.compile("vl-jump"))
+    assert shown.view().locator(".vl-playhead").evaluate("node => getComputedStyle(node).transitionDuration") == "0s"
 
 
 @pytest.mark.parametrize("width", [600, 800, 1280, 2560])
@@ -260,7 +260,7 @@ def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
     shown = show(build(nested()), width=width)
     shown.click("All lanes")
     assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
-    for button in shown.player().get_by_role("button").all():
+    for button in shown.view().get_by_role("button").all():
         box = button.bounding_box()
         assert box is not None
         assert box["x"] >= 0
@@ -276,7 +276,7 @@ def test_a_guest_under_kvm_shows_what_ran_and_what_led_to_what(show: Open, width
     handled = trace.find(lambda step: step.text == "KVM: db_interception")
     assert handled is not None
     shown = show(build(trace), build(Trace(two_at_once(VNMI))), width=width)
-    player = shown.player()
+    player = shown.view()
     shown.page.evaluate(f"() => models[0].set('cursor', {handled})")
     shown.at(handled)
     path = [(depth, name, file) for depth, name, file in trace[handled].calls]
@@ -291,18 +291,18 @@ def test_a_guest_under_kvm_shows_what_ran_and_what_led_to_what(show: Open, width
     expect(player.locator('.vl-now[data-lane="awaiting_iret_completion"]')).to_have_text("0")
     assert {"iret_interception", "KVM"} <= set(player.locator(".vl-svg text").all_text_contents())
     assert player.locator(".vl-link.vl-hot").count() == 2  # the unmasking, and the injection it leads to
-    assert "iret_interception" not in shown.player(1).locator(".vl-svg text").all_text_contents()
+    assert "iret_interception" not in shown.view(1).locator(".vl-svg text").all_text_contents()
     assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
 def test_every_lane_of_kvm_keeps_its_name_inside_the_gutter(show: Open) -> None:
     shown = show(build(Trace(two_at_once(LEGACY))), width=800)
     shown.click("All lanes")
-    gutter = shown.player().locator(".vl-gutter").bounding_box()
+    gutter = shown.view().locator(".vl-gutter").bounding_box()
     assert gutter is not None
-    for name in shown.player().locator(".vl-name").all():
+    for name in shown.view().locator(".vl-name").all():
         now = name.locator("code, span").last.bounding_box()
         assert now is not None
         assert now["x"] + now["width"] <= gutter["x"] + gutter["width"]
-    widths = shown.player().locator(".vl-name").evaluate_all("names => names.map((n) => n.scrollWidth - n.clientWidth)")
+    widths = shown.view().locator(".vl-name").evaluate_all("names => names.map((n) => n.scrollWidth - n.clientWidth)")
     assert max(widths) <= 0
