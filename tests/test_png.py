@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from html import escape
 
 import pytest
 
@@ -13,8 +14,8 @@ from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
 from vnmi_lab.checks import lab01
 from vnmi_lab.hv.profiles import LEGACY, VNMI
-from vnmi_lab.timeline import Payload, build, bundle, drawn, palette, png, svg
-from vnmi_lab.timeline.png import outlines
+from vnmi_lab.timeline import Payload, build, bundle, drawn, html, palette, png, svg
+from vnmi_lab.timeline.png import MOST, outlines
 from vnmi_lab.timeline.raster import Canvas, font, width_of
 from vnmi_lab.trace import Trace
 from vnmi_lab.widgets import Predict, show
@@ -168,6 +169,16 @@ def test_a_notebook_keeps_the_picture_in_each_form_it_may_need() -> None:
         assert shown is not None
         assert kept.keys() <= shown[0].keys()
         assert read(b64decode(shown[0]["image/png"])).width > 300
+
+
+def test_beside_a_long_run_stand_its_events_in_every_form() -> None:
+    payload: Payload = build(looping(3000))
+    kept = bundle(payload)
+    whole = f"{payload['steps']:,} steps"
+    assert f"{MOST} of {whole}" in kept["image/svg+xml"]
+    assert f"<caption>{escape(payload['title'])}: {MOST} of {whole}, the events first</caption>" in kept["text/html"]
+    assert kept["text/html"].count("<tr>") == MOST + 1
+    assert f"500 of {whole}" in html(payload)
 
 
 def test_the_png_of_a_prediction_gives_nothing_away() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.columns import at
 from vnmi_lab.timeline.fields import form_of, written
-from vnmi_lab.timeline.png import png
-from vnmi_lab.timeline.sheet import kept
+from vnmi_lab.timeline.png import MOST as BESIDE
+from vnmi_lab.timeline.png import drawn
+from vnmi_lab.timeline.sheet import MOST, kept
 from vnmi_lab.timeline.svg import svg
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def summary(payload: Payload) -> str:
     return f"Timeline: {payload['title']} ({', '.join(parts)})"
 
 
-def table(payload: Payload) -> str:
-    """Give the steps as an HTML table: what happened, the waves after it, and what changed by which rule."""
+def table(payload: Payload, most: int = MOST) -> str:
+    """Give at most ``most`` steps as an HTML table: what happened, the waves after it, what changed by which rule."""
     forms = {key: form for key, _, form, *_ in payload["fields"]}
     waves = [wave["key"] for wave in payload["waves"] if not wave["quiet"]]
     changes: dict[int, list[str]] = {}
@@ -40,14 +41,15 @@ def table(payload: Payload) -> str:
     head = "".join(
         f'<th scope="col">{escape(name)}</th>' for name in ("step", "what", "world", "rip", *waves, "changed")
     )
-    rows = []
-    for step in kept(payload):
+    rows, steps = [], kept(payload, most)
+    for step in steps:
         cells = [payload["words"][payload["text"][step]], at(payload["columns"]["world"], step)]
         cells.append(written("address", at(payload["columns"]["at"], step)))
         cells += [written(forms.get(key, ""), at(payload["state"][key], step)) for key in waves]
         cells.append("; ".join(changes.get(step, [])))
         rows.append(f'<tr><th scope="row">{step}</th>{"".join(f"<td>{escape(str(cell))}</td>" for cell in cells)}</tr>')
-    caption = f"<caption>{escape(payload['title'])}</caption>"
+    left_out = "" if len(steps) == shown(payload) else f": {len(steps)} of {shown(payload):,} steps, the events first"
+    caption = f"<caption>{escape(payload['title'])}{left_out}</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -60,26 +62,26 @@ def nmis(payload: Payload) -> str:
 
 def html(payload: Payload, cursor: int | None = None) -> str:
     """Give picture and table as HTML for pages that run no script and strip what they do not trust."""
-    return _figure(payload, svg(payload, cursor))
+    return _figure(payload, svg(payload, cursor), MOST)
 
 
 def bundle(payload: Payload, cursor: int | None = None) -> dict[str, str]:
     """Give what a notebook keeps beside a widget, by mime type: a sentence, the picture twice, and it with the table.
 
     An untrusted JupyterLab shows the HTML, whose picture is an image and no markup; the PNG is for pages that show
-    neither that nor SVG.
+    neither that nor SVG. All show at most ``BESIDE`` steps: JupyterLab waits for them before it shows the widget.
     """
-    picture = svg(payload, cursor)
+    picture = svg(payload, cursor, most=BESIDE)
     return {
         "text/plain": summary(payload),
         "image/svg+xml": picture,
-        "image/png": b64encode(png(payload, cursor)).decode(),
-        "text/html": _figure(payload, picture),
+        "image/png": b64encode(drawn(picture)).decode(),
+        "text/html": _figure(payload, picture, BESIDE),
     }
 
 
-def _figure(payload: Payload, picture: str) -> str:
+def _figure(payload: Payload, picture: str, most: int) -> str:
     said, data = escape(summary(payload)), b64encode(picture.encode()).decode()
     image = f'<img alt="{said}" src="data:image/svg+xml;base64,{data}">'
-    details = f"<summary>The steps as a table</summary>{nmis(payload)}{table(payload)}"
+    details = f"<summary>The steps as a table</summary>{nmis(payload)}{table(payload, most)}"
     return f"<figure>{image}<details>{details}</details></figure>"
