@@ -164,6 +164,11 @@ def test_on_paper_all_columns_fit_and_no_control_is_shown(view: OpenView) -> Non
     expect(shown.root.locator(".vl-bar")).to_be_hidden()
     picture = shown.root.locator(".vl-canvas .vl-svg")
     expect(picture).to_have_attribute("width", "560")
+    shown.page.set_viewport_size({"width": 900, "height": 900})  # on paper the sheet decides, whatever the window does
+    shown.page.wait_for_function(
+        "() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))"
+    )
+    expect(picture).to_have_attribute("width", "560")
     shown.page.emulate_media(media="screen")
     expect(picture).not_to_have_attribute("width", "560")
 

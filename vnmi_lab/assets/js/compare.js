@@ -32,6 +32,7 @@ class Comparison extends Stage {
     const body = h("div", "vl-compared", {}, this.chart(), this.bar(), this.cards(), this.verdict(), this.table());
     root.replaceChildren(this.top(), body, sheet, this.live);
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.last);
+    this.paper = matchMedia("print");
     this.fit();
     let width = 0;
     const size = new ResizeObserver(() => {
@@ -42,7 +43,7 @@ class Comparison extends Stage {
     });
     size.observe(this.scroll);
     this.undo.push(() => size.disconnect());
-    this.on(matchMedia("print"), "change", ({ matches }) => this.fit(matches));
+    this.on(this.paper, "change", () => this.fit());
     root.dataset.ready = "true";
   }
 
@@ -139,11 +140,11 @@ class Comparison extends Stage {
     return h("div", "vl-table", { tabindex: "0", role: "group", "aria-label": "Counts" }, table);
   }
 
-  /** Fit the columns to the width, as long as they can be read; else the strips scroll. */
-  fit(printing = false) {
+  /** Fit the columns to the width, on paper to the sheet's, as long as they can be read; else the strips scroll. */
+  fit() {
     const { shapes, height } = this.p.drawing;
     const fitted = clamp((this.scroll.clientWidth || 640) / Math.max(1, this.p.columns), NARROWEST, WIDEST);
-    this.col = printing ? Math.min(WIDEST, PAPER / Math.max(1, this.p.columns)) : fitted;
+    this.col = this.paper.matches ? Math.min(WIDEST, PAPER / Math.max(1, this.p.columns)) : fitted;
     this.canvas.style.width = `${this.col * this.p.columns}px`;
     this.canvas.style.height = `${height}px`;
     const svg = draw(shapes, this.col, this.p.columns, height);
