@@ -126,7 +126,7 @@ def test_where_the_clipboard_is_blocked_the_text_is_selected_and_a_failing_callb
     expect(panel.get_by_text("The clipboard is blocked here")).to_be_visible()
     assert page.page.evaluate("() => getSelection().toString()") == ONE
     before = panel.locator(".vl-title").inner_text()
-    panel.get_by_label("Policy").select_option(label="m2: unmask when IRET exits")
+    panel.get_by_label("Policy").select_option(label=f"m2: {ABOUT['m2']}")
     expect(panel.get_by_role("alert")).to_contain_text("RuntimeError: <b>broken</b>")
     expect(panel.locator(".vl-title")).to_have_text(before)
     expect(scenario(panel)).to_have_value(ONE)
