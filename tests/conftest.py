@@ -19,7 +19,7 @@ LEFT_OUT = pytest.StashKey[int]()
 
 # Derandomized: the same examples on every machine, so a red test is red for everybody.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
-settings.register_profile("full", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile("full", max_examples=200, deadline=None, derandomize=True)
 settings.load_profile("fast")
 
 
