@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
-
-import anywidget
-import traitlets
+from collections.abc import Sequence
 
 from vnmi_lab import timeline
 from vnmi_lab.hv.ops import NmiOps
@@ -15,28 +11,20 @@ from vnmi_lab.library import LIBRARY, find
 from vnmi_lab.scenario import Scenario
 from vnmi_lab.timeline import sidestill
 from vnmi_lab.timeline.side import side
-from vnmi_lab.widgets.timeline import MimeBundle
+from vnmi_lab.widgets.view import View
 
 
-class Compare(anywidget.AnyWidget):
+class Compare(View):
     """Play, step and scrub through the runs of several policies, aligned by what arrives and what the guest does.
 
     ``cursor`` is the column shown, both ways; ``payload`` is what ``timeline.side.side`` gives.
     """
 
     _esm = timeline.script("compare")
-    _css = timeline.asset("player.css") + timeline.asset("views.css")
-    payload = traitlets.Dict(read_only=True).tag(sync=True)
-    cursor = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(self, payload: Mapping[str, Any], *, cursor: int = 0) -> None:
-        super().__init__(cursor=cursor)
-        self.set_trait("payload", dict(payload))
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
-        """Give the widget, and for pages that run none: a sentence, pictures, and picture with tables as HTML."""
-        bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
-        return bundle and ({**bundle[0], **sidestill.bundle(self.payload)}, bundle[1])
+    def fallback(self) -> dict[str, str]:
+        """Give a sentence, pictures, and picture with tables as HTML."""
+        return sidestill.bundle(self.payload)
 
 
 def side_by_side(

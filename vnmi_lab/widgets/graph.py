@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import FunctionType
-from typing import Any, cast
-
-import anywidget
-import traitlets
+from typing import Any
 
 from vnmi_lab import timeline
 from vnmi_lab.graph import graph
@@ -15,10 +12,10 @@ from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hw.bits import expect
 from vnmi_lab.judge import checked, learned, named
 from vnmi_lab.timeline import graphs
-from vnmi_lab.widgets.timeline import MimeBundle
+from vnmi_lab.widgets.view import View
 
 
-class StateGraph(anywidget.AnyWidget):
+class StateGraph(View):
     """Look at the states of a search, and walk along the counterexample if there is one.
 
     ``cursor`` is the step of the walk (without a counterexample, the node), both ways; ``payload`` is what
@@ -26,18 +23,10 @@ class StateGraph(anywidget.AnyWidget):
     """
 
     _esm = timeline.script("graph")
-    _css = timeline.asset("player.css") + timeline.asset("views.css")
-    payload = traitlets.Dict(read_only=True).tag(sync=True)
-    cursor = traitlets.Int(0, min=0).tag(sync=True)
 
-    def __init__(self, payload: Mapping[str, Any], *, cursor: int = 0) -> None:
-        super().__init__(cursor=cursor)
-        self.set_trait("payload", dict(payload))
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
-        """Give the widget, and for pages that run none: a sentence, pictures, and picture with tables as HTML."""
-        bundle = cast("MimeBundle | None", super()._repr_mimebundle_(**kwargs))
-        return bundle and ({**bundle[0], **graphs.bundle(self.payload)}, bundle[1])
+    def fallback(self) -> dict[str, str]:
+        """Give a sentence, pictures, and picture with tables as HTML."""
+        return graphs.bundle(self.payload)
 
 
 def state_graph(
