@@ -33,16 +33,7 @@ class Comparison extends Stage {
     root.replaceChildren(this.top(), body, sheet, this.live);
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.last);
     this.paper = matchMedia("print");
-    this.fit();
-    let width = 0;
-    const size = new ResizeObserver(() => {
-      if (this.scroll.clientWidth && this.scroll.clientWidth !== width) {
-        width = this.scroll.clientWidth;
-        this.fit();
-      }
-    });
-    size.observe(this.scroll);
-    this.undo.push(() => size.disconnect());
+    this.fitted();
     this.on(this.paper, "change", () => this.fit());
     root.dataset.ready = "true";
   }
@@ -145,13 +136,7 @@ class Comparison extends Stage {
     const { shapes, height } = this.p.drawing;
     const fitted = clamp((this.scroll.clientWidth || 640) / Math.max(1, this.p.columns), NARROWEST, WIDEST);
     this.col = this.paper.matches ? Math.min(WIDEST, PAPER / Math.max(1, this.p.columns)) : fitted;
-    this.canvas.style.width = `${this.col * this.p.columns}px`;
-    this.canvas.style.height = `${height}px`;
-    const svg = draw(shapes, this.col, this.p.columns, height);
-    if (this.svg) this.svg.replaceWith(svg);
-    else this.canvas.prepend(svg);
-    this.svg = svg;
-    this.seek(this.cursor, { save: false, jump: true });
+    this.paint(shapes, this.p.columns, height);
   }
 
   draw(column) {

@@ -2,7 +2,6 @@
 
 import { clamp } from "./run.js";
 import { h } from "./nodes.js";
-import { draw } from "./shapes.js";
 import { States } from "./states.js";
 import { mounted, Stage } from "./stage.js";
 
@@ -28,16 +27,7 @@ class StateGraph extends Stage {
     const title = h("div", "vl-title", { role: "heading", "aria-level": "2" }, this.p.title);
     root.replaceChildren(h("div", "vl-top", {}, title, this.help), body, sheet, this.live);
     this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.last);
-    this.fit();
-    let width = 0;
-    const size = new ResizeObserver(() => {
-      if (this.scroll.clientWidth && this.scroll.clientWidth !== width) {
-        width = this.scroll.clientWidth;
-        this.fit();
-      }
-    });
-    size.observe(this.scroll);
-    this.undo.push(() => size.disconnect());
+    this.fitted();
     root.dataset.ready = "true";
   }
 
@@ -90,13 +80,7 @@ class StateGraph extends Stage {
   fit() {
     const { shapes, height, columns } = this.p.drawing;
     this.col = clamp((this.scroll.clientWidth || 640) / Math.max(1, columns), NARROW, WIDE);
-    this.canvas.style.width = `${this.col * columns}px`;
-    this.canvas.style.height = `${height}px`;
-    const svg = draw(shapes, this.col, columns, height);
-    if (this.svg) this.svg.replaceWith(svg);
-    else this.canvas.prepend(svg);
-    this.svg = svg;
-    this.seek(this.cursor, { save: false, jump: true });
+    this.paint(shapes, columns, height);
   }
 
   draw(cursor) {

@@ -2,6 +2,7 @@
 
 import { clamp } from "./run.js";
 import { button, h, icon, watchTheme } from "./nodes.js";
+import { draw } from "./shapes.js";
 
 const RESTING = 200; // ms without a move before the kernel is told
 const PACES = [0.5, 1, 2, 5, 10];
@@ -26,6 +27,30 @@ export class Stage {
   on(target, name, action) {
     target.addEventListener(name, action);
     this.undo.push(() => target.removeEventListener(name, action));
+  }
+
+  /** Fit the view, now and whenever the width of `this.scroll` has changed; who extends it gives `fit()`. */
+  fitted() {
+    this.fit();
+    let width = 0;
+    const size = new ResizeObserver(() => {
+      if (this.scroll.clientWidth && this.scroll.clientWidth !== width) {
+        width = this.scroll.clientWidth;
+        this.fit();
+      }
+    });
+    size.observe(this.scroll);
+    this.undo.push(() => size.disconnect());
+  }
+  /** Draw shapes in `this.canvas` in the place of those before, `this.col` px a column. */
+  paint(shapes, columns, height) {
+    this.canvas.style.width = `${this.col * columns}px`;
+    this.canvas.style.height = `${height}px`;
+    const svg = draw(shapes, this.col, columns, height);
+    if (this.svg) this.svg.replaceWith(svg);
+    else this.canvas.prepend(svg);
+    this.svg = svg;
+    this.seek(this.cursor, { save: false, jump: true });
   }
 
   /** The bar of controls; `more` are the view's own buttons. */
