@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+from vnmi_lab.checks import progress
 from vnmi_lab.checks.text import box, prose, wrapped
 from vnmi_lab.guest import CodeLine
 from vnmi_lab.rules import Rule
@@ -142,9 +143,10 @@ class Asked(ABC):
     def asks(self) -> str:
         """Return what can be said, as HTML for a page where nothing can be clicked."""
 
-    def told(self, reveal: Reveal) -> Reveal:
-        """Record what was said."""
+    def told(self, reveal: Reveal, kind: progress.Kind, **answer: str | int) -> Reveal:
+        """Record what was said, and how."""
         self.record.append(reveal.said)
+        progress.note(self.id, kind, said=reveal.said, **answer)
         return reveal
 
     def _repr_html_(self) -> str:

@@ -59,7 +59,7 @@ class SetBits(Asked):
             asked = ", ".join(str(bit.number) for bit in self.bits)
             msg = f"take {self.start():#x} and set or clear bits {asked} of it, not {value:#x}"
             raise ValueError(msg)
-        return self.told(self._reveal(value))
+        return self.told(self._reveal(value), "set", answer=value)
 
     @property
     def mask(self) -> int:
@@ -68,7 +68,7 @@ class SetBits(Asked):
 
     def skip(self) -> Reveal:
         """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None))
+        return self.told(self._reveal(None), "skip")
 
     def truth(self) -> Reveal:
         """Return what is so."""

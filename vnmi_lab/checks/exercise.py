@@ -9,6 +9,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
+from vnmi_lab.checks import progress
 from vnmi_lab.checks.result import Outcome, Result, Verdict
 from vnmi_lab.checks.text import Note
 
@@ -56,6 +57,12 @@ class Exercise:
 
     def check(self, answer: object = ...) -> Result:
         """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
+        result = self._judged(answer)
+        if result.outcome != "not attempted":
+            progress.note(self.id, "check", outcome=result.outcome)
+        return result
+
+    def _judged(self, answer: object) -> Result:
         if untouched(answer) or self._is_as_given(answer):
             return Result(self.id, "not attempted", f"{self.task} For a hint: `{self.name}.hint()`.")
         try:
@@ -85,16 +92,19 @@ class Exercise:
         if not 1 <= number <= last:
             return Note("No such hint", f"This exercise has hints 1 to {last}, not {number!r}.")
         self.hints_used = max(self.hints_used, number)
+        progress.note(self.id, "hint", number=number)
         more = "" if number < last else f" That was the last one; there is `{self.name}.solution()`."
         return Note(f"Hint {number} of {last}", self.hints[number - 1] + more)
 
     def solution(self) -> Note:
         """Return one good answer and why it is good."""
+        progress.note(self.id, "solution")
         return Note("One solution", self.why, self.good)
 
     def reset(self) -> Note:
         """Forget the hints used and return the code that the exercise began with."""
         self.hints_used = 0
+        progress.note(self.id, "reset")
         return Note("Reset", "The cell began like this:", f"{self.start}\n{self.call}")
 
     @property

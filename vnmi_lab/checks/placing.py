@@ -80,11 +80,11 @@ class PlaceFlag(Asked):
         if not 0 <= step <= last:
             msg = f"place the flag at a step from 0 to {last}, not {step!r}"
             raise ValueError(msg)
-        return self.told(self._reveal(step))
+        return self.told(self._reveal(step), "place", answer=step)
 
     def skip(self) -> Reveal:
         """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None))
+        return self.told(self._reveal(None), "skip")
 
     def truth(self) -> Reveal:
         """Return what is so."""

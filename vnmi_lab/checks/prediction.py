@@ -54,11 +54,11 @@ class Prediction(Asked):
         if chosen not in known:
             msg = f"choose one of {', '.join(known)}, not {letter!r}"
             raise ValueError(msg)
-        return self.told(self._reveal(chosen))
+        return self.told(self._reveal(chosen), "choose", answer=chosen)
 
     def skip(self) -> Reveal:
         """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None))
+        return self.told(self._reveal(None), "skip")
 
     def truth(self) -> Reveal:
         """Return what is so."""
