@@ -31,7 +31,7 @@ lab: $(VENV)/lab.stamp
 	@$(RUN)/vnmi-lab open $(LAB_ARGS)
 
 test: $(VENV)/$(if $(FULL),dev,test).stamp
-	@$(RUN)/python -m pytest $(if $(FULL),--hypothesis-profile=full,-m "not slow") $(TEST_ARGS)
+	@$(RUN)/python -m pytest -n auto --dist worksteal $(if $(FULL),--hypothesis-profile=full,-m "not slow") $(TEST_ARGS)
 
 flakes: $(VENV)/dev.stamp
 	@for run in $$(seq $(RUNS)); do \

@@ -87,7 +87,9 @@ def test_what_a_learner_begins_with_is_not_attempted(exercise: Exercise) -> None
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=by_id)
-@pytest.mark.parametrize("junk", [5, 2.5, "words", b"\x90", {"a": 1}, [], [object()], print, True], ids=repr)
+@pytest.mark.parametrize(
+    "junk", [5, 2.5, "words", b"\x90", {"a": 1}, [], [object()], print, True], ids=lambda j: type(j).__name__
+)
 def test_junk_is_answered_and_never_raises(exercise: Exercise, junk: object) -> None:
     result = exercise.check(junk)
     assert result.outcome in ("incorrect", "raised")

@@ -174,7 +174,9 @@ def test_wavedrom_draws_the_waves_of_the_run(make: Make) -> None:
     assert {end for edge in diagram.get("edge", []) for end in edge.split("~>")} == nodes
 
 
-@pytest.mark.parametrize("make", [lambda: of("in-handler", "legacy"), bare, single, hostile], ids=str)
+@pytest.mark.parametrize(
+    "make", [lambda: of("in-handler", "legacy"), bare, single, hostile], ids=["legacy", "bare", "single", "hostile"]
+)
 def test_wavedrom_s_own_renderer_draws_it(make: Make) -> None:
     drawn = renderer.render(write(make(), "wavedrom").text).tostring()
     tree = ET.fromstring(drawn)  # noqa: S314 - our own picture

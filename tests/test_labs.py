@@ -145,6 +145,7 @@ def test_the_notebook_runs_headless(number: str, answers: str) -> None:
 # --- how a lab is made ------------------------------------------------------------
 
 
+@pytest.mark.slow  # `make lint` asks it too
 def test_the_notebooks_are_built_from_their_sources() -> None:
     command = [sys.executable, "tools/notebooks.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

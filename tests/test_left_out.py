@@ -23,13 +23,13 @@ def test_skips(): pytest.skip("no such device")
 """
 
 
-def run(folder: Path, suite: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, suite: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     (folder / "test_suite.py").write_text(suite)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = browser\n")
     variables = {"VNMI_REQUIRE_ALL": "0", "VNMI_CHROMIUM": sys.executable, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
         cwd=folder,
         env={**os.environ, **variables, **environment},
         capture_output=True,
@@ -47,6 +47,12 @@ def test_without_a_browser_one_line_says_what_was_left_out_and_how_to_get_it(tmp
         "or set VNMI_CHROMIUM=/path/to/it"
     )
     assert "1 passed, 1 skipped, 1 deselected" in done.stdout
+
+
+def test_the_line_is_there_when_the_tests_run_in_several_processes(tmp_path: Path) -> None:
+    done = run(tmp_path, SUITE, "-n2", VNMI_CHROMIUM="none")
+    assert "left out: 1 test in tests/browser" in done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
 
 
 def test_with_a_browser_nothing_is_left_out(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def write(path: Path, *cells: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_in_the_dark_theme_and_a_failing_cell_is_named(
     open_notebook: OpenNotebook, tmp_path: Path
 ) -> None:
