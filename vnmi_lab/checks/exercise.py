@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ BLANK = "____"
 """What stands in a text where the learner is to write."""
 
 PACKAGE = str(Path(__file__).parent.parent)
+GRADED = "VNMI_LAB_GRADED"
+"""The variable of the environment that is 1 where answers count for a grade: there is no solution then."""
 
 
 class LearnerError(Exception):
@@ -57,13 +60,21 @@ class Exercise:
 
     def check(self, answer: object = ...) -> Result:
         """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
-        result = self._judged(answer)
+        result = self.judged(answer)
         if result.outcome != "not attempted":
             progress.note(self.id, "check", outcome=result.outcome)
         return result
 
-    def _judged(self, answer: object) -> Result:
-        if untouched(answer) or self._is_as_given(answer):
+    def require(self, answer: object = ...) -> Result:
+        """Do as ``check`` does, and raise ``AssertionError`` with what it says unless that is "correct"."""
+        result = self.check(answer)
+        if not result.ok:
+            raise AssertionError(repr(result))
+        return result
+
+    def judged(self, answer: object) -> Result:
+        """Do as ``check`` does, and note nothing of it."""
+        if not self.attempted(answer):
             return Result(self.id, "not attempted", f"{self.task} For a hint: `{self.name}.hint()`.")
         try:
             verdict = self.judge(answer)
@@ -76,6 +87,10 @@ class Exercise:
             return Result(self.id, "raised", f"{type(error).__name__}: {error}", line)
         outcome: Outcome = "correct" if verdict.ok else "incorrect"
         return Result(self.id, outcome, verdict.message, "", verdict.divergence, verdict.trace)
+
+    def attempted(self, answer: object) -> bool:
+        """Whether an answer is more than the learner was given."""
+        return not (untouched(answer) or self._is_as_given(answer))
 
     def _is_as_given(self, answer: object) -> bool:
         """Whether a function is compiled from no more than the one that a learner begins with."""
@@ -93,11 +108,14 @@ class Exercise:
             return Note("No such hint", f"This exercise has hints 1 to {last}, not {number!r}.")
         self.hints_used = max(self.hints_used, number)
         progress.note(self.id, "hint", number=number)
-        more = "" if number < last else f" That was the last one; there is `{self.name}.solution()`."
+        after = "" if graded() else f"; there is `{self.name}.solution()`"
+        more = "" if number < last else f" That was the last one{after}."
         return Note(f"Hint {number} of {last}", self.hints[number - 1] + more)
 
     def solution(self) -> Note:
-        """Return one good answer and why it is good."""
+        """Return one good answer and why it is good; in graded mode, that there is none."""
+        if graded():
+            return Note("No solution", f"This counts for a grade. There are hints: `{self.name}.hint()`.")
         progress.note(self.id, "solution")
         return Note("One solution", self.why, self.good)
 
@@ -120,6 +138,11 @@ class Exercise:
     def __repr__(self) -> str:
         """Return what is to be done."""
         return f"Exercise {self.id}: {self.task}"
+
+
+def graded() -> bool:
+    """Whether answers count for a grade here."""
+    return os.environ.get(GRADED) == "1"
 
 
 def untouched(answer: object) -> bool:
