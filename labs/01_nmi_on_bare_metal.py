@@ -18,6 +18,8 @@
 # | *latch* | one bit that remembers that an NMI waits. In the pictures: `nmi_latch` |
 # | *taken* | the moment when the processor really goes to the handler |
 #
+# <!-- claim: 01-01 -->
+#
 # ![One NMI: it arrives in step 1, is taken in step 2, and its handler ends in step 5](pictures/one_nmi.svg)
 #
 # *The first run of this lab. In JupyterLab you play it below.*
@@ -41,8 +43,9 @@ show(lab.one_nmi(), title="One NMI")
 # - **Step 1, the NMI arrives.** Nobody asked for it. The latch goes to 1: an NMI is waiting.
 # - **Step 2, the NMI is taken.** That is always between two instructions, never in the middle of one. The processor
 #   writes down on the stack where it was; it empties the latch; it sets the mask; and it goes on at the handler.
+#   <!-- claim: 01-02 -->
 # - **Steps 3 to 5.** The handler runs. Its last instruction, `iretq`, reads back what was written down and clears the
-#   mask.
+#   mask. <!-- claim: 01-03 -->
 # - **From step 6** the program goes on as if nothing had happened.
 #
 # That is the whole life of an NMI. This lab asks what happens when two of them meet.
@@ -74,7 +77,7 @@ show(BareMetal(guest, [Stimulus(at="done")]), title="Your NMI")
 #
 # A program can ask not to be disturbed. The instruction `cli` sets IF to 0, and from then on ordinary interrupts (INTR
 # in the pictures) wait; `sti` sets it to 1 again. Operating systems do this all the time, around code that must not be
-# torn apart.
+# torn apart. <!-- claim: 01-04 -->
 
 # %%
 lab.interrupts_off
@@ -82,17 +85,18 @@ lab.interrupts_off
 # %% [markdown]
 # An NMI does not look at IF. This is what makes it useful, since a profiler or a watchdog can look even into code that
 # has switched interrupts off. It is also what makes it dangerous: there is no place in a program that is safe from it.
+# <!-- claim: 01-05 -->
 #
 # The ordinary interrupt in this run has the number 40h. The `h` marks a hexadecimal number: 40h is 0x40.
 #
-# (The line `shadow` is about something else. Directly after an `sti` the processor gives the program one more
-# instruction before it listens; a later lab comes back to this.)
+# (The line `shadow` is about something else. After an `sti` that turns IF on, the processor gives the program one more
+# instruction before it listens; a later lab comes back to this.) <!-- claim: 01-06 -->
 
 # %% [markdown]
 # ## 4. The mask
 #
 # Almost no place. Suppose that NMIs could interrupt their own handler: a burst of them would pile up handler on
-# handler until the stack is full. So there is one thing after all that holds an NMI back, and the processor does it
+# handler until the stack is full. So there is something after all that holds an NMI back, and the processor does it
 # by itself.
 
 # %%
@@ -100,10 +104,11 @@ lab.second_nmi
 
 # %% [markdown]
 # Taking an NMI sets the *mask*. From then on further NMIs wait, until an IRET clears it. So the name has it wrong:
-# the non-maskable interrupt can be masked, but only by another NMI. An ordinary program has no instruction for it.
+# the non-maskable interrupt can be masked, by another NMI. An ordinary program has no instruction for it.
+# <!-- claim: 01-07 -->
 #
 # Look at the end of the run once more. The second NMI is taken directly behind the `iretq`: the program does not get
-# to execute a single instruction between the two.
+# to execute a single instruction between the two. <!-- claim: 01-08 -->
 
 # %% [markdown]
 # ## 5. The latch is one deep
@@ -117,7 +122,7 @@ lab.ten_more
 # Twice, however many there are. The latch is a bit and no counter. An NMI says "look!", and not "look once more":
 # whoever writes an NMI handler must look for *everything* that may have happened since the last time. The processor
 # tests of the KVM project demand exactly this number: ten NMIs sent from inside a handler, two runs in all
-# (kvm-unit-tests, `x86/apic.c`, "pending nmi").
+# (kvm-unit-tests, `x86/apic.c`, "pending nmi"). <!-- claim: 01-09 -->
 
 # %% [markdown]
 # ### Exercise 1: five NMIs, two runs
@@ -153,10 +158,11 @@ lab.breakpoint_inside
 # %% [markdown]
 # The processor keeps no list of who is whose handler. It has one bit, and *every* IRET that completes clears it. The
 # breakpoint's handler did not know that it was called from inside an NMI handler. Its IRET opened the door all the
-# same, and the waiting NMI walked in.
+# same, and the waiting NMI walked in. <!-- claim: 01-10 -->
 #
 # The same is true of a page fault in an NMI handler, or of any other exception that returns. QEMU and Bochs, two
 # emulators written independently, agree on it in the recordings that this project is tested against.
+# <!-- claim: 01-11 -->
 
 # %% [markdown]
 # ### Exercise 2: open the door
@@ -184,6 +190,7 @@ lab.open_the_door.check(my_handler)
 # But an NMI may come when the stack itself is broken. Operating systems therefore give it a stack of its own. An entry
 # of the *interrupt stack table* (IST) says where that stack begins, and the processor starts there, at the same
 # address, each time it takes an NMI. It does not look whether the stack is in use (AMD manual, volume 2, 8.9.4).
+# <!-- claim: 01-12 -->
 
 # %%
 lab.one_stack
@@ -192,6 +199,7 @@ lab.one_stack
 # Look at the stack in the panel, at step 2 and at step 8. When the second NMI is taken, its five words fall exactly on
 # the five words of the first. What was written there, the way back to the program, is gone. The outer handler's IRET
 # now reads the inner one's notes, which say: return into the middle of the handler. So it does, again and again.
+# <!-- claim: 01-13 -->
 #
 # No rule was broken, nothing faulted, and the machine hangs. One IRET too early is enough. Keep this in mind for the
 # next lab: a hypervisor that lets two NMIs nest in its guest can hang a guest that is without a fault.

@@ -17,6 +17,8 @@
 # | *intercept* | a bit in the VMCB: "if the guest does this, leave it" |
 # | *EVENTINJ* | a field of the VMCB: "deliver this event to the guest" |
 # | *GIF* | the global interrupt flag, `gif` in the pictures. #VMEXIT clears it, so that the host is left in peace |
+#
+# <!-- claim: 02-01 -->
 
 # %% [markdown]
 # ## 1. In and out
@@ -41,10 +43,11 @@ print(lab.PROGRAM, lab.HANDLER)
 # ## 2. The VMCB is a page of bytes
 #
 # How do the two talk? The host writes into the VMCB before VMRUN: where the guest is to go on, what is intercepted.
-# The processor writes into it at #VMEXIT: where the guest stood, and why it left. Both are plain memory writes.
+# The processor writes into it at #VMEXIT: where the guest stood, and why it left. Both write the same page of memory.
+# <!-- claim: 02-02 -->
 #
 # `do("run")` is one VMRUN and all that follows, up to the next #VMEXIT. `dump()` shows every field of the VMCB that is
-# not zero, with its offset in the page (AMD manual, volume 2, appendix B).
+# not zero, with its offset in the page (AMD manual, volume 2, appendix B). <!-- claim: 02-03 -->
 
 # %%
 host = lab.visitor()
@@ -53,7 +56,7 @@ print(host.vmcb.dump())
 
 # %% [markdown]
 # Two lines are enough for now. `exit_code` is 81h, the guest's `vmmcall`. `rip` is where the guest will go on. The
-# *intercepts* are the bits at the very top; they are how the guest was made to leave.
+# *intercepts* are the bits at the very top; they are how the guest was made to leave. <!-- claim: 02-04 -->
 
 # %% [markdown]
 # ## 3. An intercept comes first
@@ -69,13 +72,14 @@ lab.before_or_after
 # Before. Nothing of the instruction has happened, and RIP points *at* it (AMD manual, volume 2, 15.7). A host that
 # acts in the instruction's place must then move RIP over it by itself; ours does so after each `vmmcall`, as the last
 # step of section 1 says. Do not forget this one; it comes back at the end of the lab and decides everything.
+# <!-- claim: 02-05 -->
 
 # %% [markdown]
 # ## 4. EVENTINJ
 #
 # Now the host wants to give the guest an NMI. It cannot send one: a real NMI would go to the real processor, and
 # that means to the host. It *injects* one. The host writes a word into EVENTINJ, and the next VMRUN delivers that event
-# before the guest's first instruction.
+# before the guest's first instruction. <!-- claim: 02-06 -->
 #
 # | bits | field | meaning |
 # |---|---|---|
@@ -85,7 +89,7 @@ lab.before_or_after
 # | 31 | V | valid: there is an event |
 # | 63:32 | ERRORCODE | the error code |
 #
-# (AMD manual, volume 2, 15.20)
+# (AMD manual, volume 2, 15.20) <!-- claim: 02-07 -->
 
 # %% [markdown]
 # ### Exercise 1: the word
@@ -107,6 +111,7 @@ lab.type_three
 
 # %% [markdown]
 # VMRUN checks the VMCB before it enters the guest, and answers nonsense with an exit of its own, INVALID: exit code -1.
+# <!-- claim: 02-08 -->
 
 # %% [markdown]
 # ## 5. Whether the guest likes it or not
@@ -120,7 +125,7 @@ lab.closed_ears
 # %% [markdown]
 # Nothing does. An injected event does not arrive; it is placed. The processor looks at no flag and at no mask (AMD
 # manual, volume 2, 15.20). If now is not a good moment for the guest, then it is the *host* that must know, and must
-# not inject. The processor trusts it.
+# not inject. The processor trusts it. <!-- claim: 02-09 -->
 
 # %% [markdown]
 # ## 6. Two NMIs
@@ -148,7 +153,8 @@ lab.nested_injection
 # %% [markdown]
 # There it is, the accident of Lab 01, section 6, and this time no careless breakpoint was needed. The manual says it
 # in one sentence: *"An injected NMI does not block delivery of further NMIs"* (volume 2, 15.20). Injection delivers the
-# event, and nothing else. No mask is looked at, and none is set.
+# event, and nothing else. No mask is looked at, and none is set. (With vNMI one is set. That is Lab 04.)
+# <!-- claim: 02-10 -->
 #
 # A guest that was written for bare metal relies on the mask. Take it away and you can hang the guest, without a single
 # wrong instruction in it.
@@ -192,6 +198,7 @@ lab.one_at_a_time.check(script)
 # | IRET clears the mask | a way to notice the guest's IRET | the IRET intercept |
 #
 # (Linux 6.12, `arch/x86/kvm/svm/svm.c`. The middle one, in `arch/x86/kvm/x86.c`, can count to two.)
+# <!-- claim: 02-11 -->
 #
 # The last line looks easy. IRET can be intercepted like `cpuid`. So: inject, wait for the IRET's exit, inject the next.
 
@@ -201,13 +208,14 @@ lab.too_early
 # %% [markdown]
 # One instruction too early. The exit comes *before* the IRET, as in section 3: the first handler is still entered, and
 # the injected NMI nests in it. The host needs to know when the IRET *is done*, and there is no exit for that.
+# <!-- claim: 02-12 -->
 
 # %% [markdown]
 # ## What you know now
 #
 # - VMRUN enters the guest, #VMEXIT leaves it, and the VMCB is a page of bytes that both sides read and write.
 # - An intercept exits before the instruction; RIP points at it.
-# - EVENTINJ = 80000200h injects an NMI. A type 3 event with vector 2 is refused.
+# - EVENTINJ = 80000200h injects an NMI. A type 3 event with vector 2 is refused. <!-- claim: 02-13 -->
 # - Injection asks neither IF nor any mask, and without vNMI it sets none. Two injected NMIs nest.
 # - So the host keeps the mask and the latch in software, and it has to find the moment at which an IRET is done.
 #

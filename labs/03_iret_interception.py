@@ -14,8 +14,10 @@
 # | *policy* | one way to deliver NMIs, as a set of functions. `legacy` is KVM up to Linux 6.3 |
 # | *kick* | an interrupt that KVM sends to make a running guest exit. Its exit is called INTR |
 # | *`nmi_pending`* | how many NMIs wait in KVM |
-# | *`nmi_masked`* | KVM's own mask: "an NMI is in service in this guest" |
+# | *`nmi_masked`* | KVM's own mask: "an NMI is in service in this guest". In older kernels a flag, HF_NMI_MASK |
 # | *TF* | the trap flag in RFLAGS. While it is 1 there is a debug exception, #DB, after every instruction |
+#
+# <!-- claim: 03-06 -->
 
 # %% [markdown]
 # ## 1. KVM at work
@@ -34,12 +36,13 @@ show(lab.one_nmi(), title="One NMI under KVM")
 # There is more going on than on bare metal, but it is always the same circle.
 #
 # - **The NMI arrives** at KVM, not at the guest. KVM counts it in `nmi_queued`. The guest is running and knows nothing,
-#   so KVM *kicks* it out.
+#   so KVM *kicks* it out. <!-- claim: 03-01 -->
 # - **#VMEXIT INTR.** That is the kick.
 # - **VMRUN.** On the way back in, KVM accepts the NMI, writes it to EVENTINJ, and sets its own mask, `nmi_masked`.
 #   It also asks for an exit at the guest's next IRET. The panel names each function of KVM that ran.
+#   <!-- claim: 03-02 -->
 # - **The guest** takes the NMI and runs its handler, up to the `iretq`: **#VMEXIT IRET**. KVM notes it, and lets the
-#   guest go on.
+#   guest go on. <!-- claim: 03-03 -->
 # - **The guest** halts in the end, which is an exit too.
 #
 # The guest saw one NMI. KVM spent two exits on it, one to bring it and one that has to do with its end. This lab is
@@ -71,7 +74,7 @@ lab.unmask_now
 # %% [markdown]
 # The exit comes *before* the IRET (AMD manual, volume 2, 15.7), and the first handler's frame is still on the stack.
 # The second NMI nests. It is only one instruction too early, and that is enough: on an interrupt stack of its own, as
-# in Lab 01, the second frame would fall on the first.
+# in Lab 01, the second frame would fall on the first. <!-- claim: 03-04 -->
 
 # %% [markdown]
 # ## 4. Then move RIP
@@ -90,7 +93,7 @@ lab.skip_it
 # that has nothing to do with NMIs.
 #
 # What the processor puts into `next_rip` at this exit is the address *behind* the IRET in memory. It is not where the
-# IRET would go.
+# IRET would go. <!-- claim: 03-05 -->
 
 # %% [markdown]
 # ## 5. Compare RIP
@@ -103,6 +106,8 @@ lab.skip_it
 # | `iret_interception` | at the IRET's exit | stops intercepting IRET, writes RIP down, notes that it waits |
 # | `svm_complete_interrupts` | after *every* exit, first | if it waits: has RIP moved? Then the mask falls |
 #
+# <!-- claim: 03-07 -->
+#
 # Why compare at all? Would the next exit not do?
 
 # %%
@@ -111,7 +116,7 @@ lab.still_there
 # %% [markdown]
 # An exit can fall into the gap between the IRET's exit and the IRET: a kick, or a page of the stack that must be
 # brought in first. RIP tells: while it stands at the IRET, nothing has been executed. One of the tests of the KVM
-# project is made for this gap (kvm-unit-tests, `x86/eventinj.c`, "NMI IRET").
+# project is made for this gap (kvm-unit-tests, `x86/eventinj.c`, "NMI IRET"). <!-- claim: 03-08 -->
 
 # %% [markdown]
 # ## 6. One step
@@ -121,16 +126,16 @@ lab.still_there
 # the IRET.
 #
 # KVM needs an exit there. There is none for it, so it borrows a flag that was made for debuggers: TF, in the guest's
-# RFLAGS. After one instruction comes a #DB, which KVM intercepts.
+# RFLAGS. After one instruction comes a #DB, which KVM intercepts. <!-- claim: 03-09 -->
 
 # %%
 lab.one_step
 
 # %% [markdown]
 # Look at the step behind it. RIP has moved, so the mask falls; KVM gives TF back; and it injects the NMI in the same
-# breath. The guest has not executed one instruction of its program in between: as on bare metal.
+# breath. The guest has not executed one instruction of its program in between: as on bare metal. <!-- claim: 03-10 -->
 #
-# KVM does this only when it must.
+# KVM does this only when it must. <!-- claim: 03-11 -->
 
 # %%
 lab.no_hurry
@@ -186,7 +191,7 @@ lab.write_it.check(iret_interception)
 
 # %% [markdown]
 # When it is right, the judge has gone through more than a thousand states, each of them reached by NMIs that could
-# arrive so. Try what happens when it is not: leave a line out, or take the mask down yourself.
+# arrive so. Try what happens when it is not: leave a line out, or take the mask down yourself. <!-- claim: 03-14 -->
 
 # %% [markdown]
 # ### Exercise 3: break it
@@ -223,9 +228,10 @@ lab.price(Stimulus(at="work"), Stimulus(at="handler"))
 # %% [markdown]
 # Blind injection is cheap, and wrong: its NMIs nest two deep. To be right costs one IRET exit for each NMI that is
 # delivered, and one #DB exit more for each that had to wait for the IRET of another. Each of them is a way out of the
-# guest, through KVM, and back in, for a handler that may be a few instructions long.
+# guest, through KVM, and back in, for a handler that may be a few instructions long. <!-- claim: 03-12 -->
 #
 # You can read the count of the IRET exits on a real machine, in KVM's statistics: it is `nmi_window_exits`.
+# <!-- claim: 03-13 -->
 
 # %% [markdown]
 # ## What you know now

@@ -12,11 +12,11 @@
 #
 # | word | what it means here |
 # |---|---|
-# | *vNMI* | virtual NMI: a feature of newer AMD processors. Linux uses it from version 6.4 on |
-# | *`int_ctl`* | a field of the VMCB, at offset 60h. Among other things it holds the three bits |
+# | *vNMI* | virtual NMI: a feature of newer AMD processors. Linux uses it from version 6.4 on <!-- claim: 04-01 --> |
+# | *`int_ctl`* | a field of the VMCB, at offset 60h. Among other things it holds the three bits <!-- claim: 04-02 --> |
 # | *V_NMI* | bit 11: an NMI is waiting for the guest. In the pictures: `v_nmi_pending` |
 # | *V_NMI_MASK* | bit 12: an NMI is in service in the guest. In the pictures: `v_nmi_blocking` |
-# | *V_NMI_ENABLE* | bit 26: look at the other two. In the pictures: `v_nmi_enable` |
+# | *V_NMI_ENABLE* | bit 26: look at the other two. In the pictures: `v_nmi_enable` <!-- claim: 04-03 --> |
 # | *slot* | another word for V_NMI: it has room for one NMI |
 
 # %% [markdown]
@@ -35,7 +35,7 @@ show(lab.old_way(), title="One NMI with IRET interception")
 
 # %% [markdown]
 # Now the same guest, and the same NMI at the same moment, on a processor that has vNMI. KVM finds that out once, when
-# it starts: CPUID Fn8000_000A, EDX bit 25.
+# it starts: CPUID Fn8000_000A, EDX bit 25. <!-- claim: 04-04 -->
 
 # %%
 lab.no_exit
@@ -44,14 +44,17 @@ lab.no_exit
 # Follow the two bits through the run.
 #
 # - **KVM writes V_NMI = 1** into the VMCB and enters the guest. VMRUN *loads* the bits into the processor.
+#   <!-- claim: 04-05 -->
 # - **The processor takes the NMI** when nothing is in its way. It clears V_NMI, and sets V_NMI_MASK.
+#   <!-- claim: 04-06 -->
 # - **`iretq` clears V_NMI_MASK**, when it has completed. No exit, no comparison, no borrowed flag.
+#   <!-- claim: 04-07 -->
 #
 # It is the mask and the latch of Lab 01 again, `nmi_mask` and `nmi_latch`. Now the guest has a pair of its own.
 
 # %% [markdown]
 # The bits stand in one word, `int_ctl`, together with others. While the guest runs, the processor keeps copies of them;
-# the VMCB shows the word as it was at VMRUN, until the guest exits.
+# the VMCB shows the word as it was at VMRUN, until the guest exits. <!-- claim: 04-08 -->
 
 # %%
 lab.written_back
@@ -68,13 +71,13 @@ lab.behind_the_iret
 # %% [markdown]
 # The guest did not execute one instruction of its program between the two handlers, and KVM slept all the while. The
 # exit that was missing in Lab 03 is not there now either: *nothing* tells KVM that V_NMI_MASK has gone to 0. It does
-# not need to know.
+# not need to know. <!-- claim: 04-09 -->
 
 # %% [markdown]
 # ## 3. The intercept that stays
 #
 # KVM has always had the processor intercept NMIs. A virtual NMI never exits to the host. So what is the NMI intercept
-# good for, on a processor with vNMI?
+# good for, on a processor with vNMI? <!-- claim: 04-18 -->
 
 # %%
 lab.no_intercept
@@ -82,6 +85,7 @@ lab.no_intercept
 # %% [markdown]
 # With V_NMI_ENABLE the NMI intercept is about *physical* NMIs, those that are meant for the host: they must make the
 # guest exit, or the guest would take the host's NMI. The processor insists on it, and VMRUN checks.
+# <!-- claim: 04-10 -->
 
 # %% [markdown]
 # ### Exercise 1: the three bits
@@ -108,7 +112,7 @@ lab.mailbox
 # %% [markdown]
 # V_NMI is a mailbox, and the processor looks into it at VMRUN only. While the guest runs, the processor works with
 # its own copies, `live_v_nmi_pending` and `live_v_nmi_blocking` in the pictures. At #VMEXIT it writes them to the
-# VMCB, over whatever stands there. Both sides write `int_ctl`, each in its own time.
+# VMCB, over whatever stands there. Both sides write `int_ctl`, each in its own time. <!-- claim: 04-11 -->
 #
 # So vNMI saves the exits at the *end* of an NMI. The one at its beginning stays.
 
@@ -116,7 +120,7 @@ lab.mailbox
 # ## 5. Two doors
 #
 # The slot has room for one NMI. On bare metal two can come in one moment: one is taken at once, the other waits
-# in the latch. A vCPU does not always run, so two may be waiting for it when it is entered next.
+# in the latch. A vCPU does not always run, so two may be waiting for it when it is entered next. <!-- claim: 04-12 -->
 
 # %%
 lab.two_doors
@@ -125,9 +129,10 @@ lab.two_doors
 # One VMRUN, two NMIs, through two doors: EVENTINJ for the one that is to be taken at once, V_NMI for the one that waits
 # behind it. There is a detail that makes it work. In Lab 02 an injected NMI set no mask. With V_NMI_ENABLE it does:
 # VMRUN sets V_NMI_MASK when EVENTINJ holds an NMI, and so the one in V_NMI has to wait for the IRET.
+# <!-- claim: 04-13 -->
 #
 # (In KVM this pairing is from Linux 6.4, commit fa4c027a7956. The patches posted before it had V_NMI only, and the
-# second NMI got stuck. A later lab looks for that bug.)
+# second NMI got stuck. A later lab looks for that bug.) <!-- claim: 04-14 -->
 
 # %% [markdown]
 # ## 6. Side by side
@@ -168,7 +173,7 @@ lab.four_more.check(stimuli)
 # ## 7. What is left for KVM
 #
 # Somebody must decide *how many* NMIs may wait, and where. In KVM that is `process_nmi`, in `arch/x86/kvm/x86.c`. It
-# runs on the way into the guest, when NMIs have been queued.
+# runs on the way into the guest, when NMIs have been queued. <!-- claim: 04-15 -->
 #
 # | in Python | what it is |
 # |---|---|
@@ -180,8 +185,11 @@ lab.four_more.check(stimuli)
 # | `vcpu.ops.set_vnmi_pending(vcpu)` | puts one into the slot, True; False when the slot is taken |
 # | `vcpu.make_request(REQ_EVENT)` | on the way in, look at `nmi_pending`, and inject if that may be |
 #
+# <!-- claim: 04-16 -->
+#
 # The rule comes from bare metal. While one NMI is in service, or on its way, *one* more may wait. If there is none,
 # *two* may: the first will be taken at once. What sits in the slot counts too. Any others merge into these.
+# <!-- claim: 04-17 -->
 
 # %% [markdown]
 # ### Exercise 3: `process_nmi`
