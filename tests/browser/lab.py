@@ -60,11 +60,12 @@ class CellError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running JupyterLab: where it is, what lets one in, and the folder it shows."""
+    """A running JupyterLab: where it is, what lets one in, the folder it shows, and its process."""
 
     url: str
     token: str
     folder: Path
+    process: int = 0
 
     def address(self, notebook: str, front: str = "lab") -> str:
         """Return the address of one notebook in a front end; in JupyterLab alone on the page, in a fresh workspace."""
@@ -103,26 +104,36 @@ class NotebookPage:
 
 
 @contextmanager
-def serve(base: Path) -> Iterator[Server]:
-    """Run JupyterLab on its own settings, data and port, below `base`."""
-    folder = base / "labs"
-    folder.mkdir()
+def serve(
+    base: Path, *, program: tuple[str | Path, ...] = (), folder: Path | None = None, cwd: Path | None = None
+) -> Iterator[Server]:
+    """Run JupyterLab on its own settings, data and port, below `base`, on a new folder there.
+
+    Another program may start it on a folder of its own; then kernels import what that one's Python has.
+    """
+    if folder is None:
+        folder = base / "labs"
+        folder.mkdir()
+    program = program or (sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}")
     for name, values in SETTINGS.items():
         path = base / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     token, log = secrets.token_hex(16), base / "server.log"
-    with log.open("wb") as output, _started(_command(base, folder, token), base, output.fileno()) as process:
-        yield Server(_ready(process, base / "runtime", token, log), token, folder)
+    with (
+        log.open("wb") as output,
+        _started([*map(str, program), *_options(base, token)], base, output.fileno(), cwd) as process,
+    ):
+        yield Server(_ready(process, base / "runtime", token, log), token, folder, process.pid)
 
 
-def _command(base: Path, folder: Path, token: str) -> list[str]:
+def _options(base: Path, token: str) -> list[str]:
     with socket.socket() as probe:  # a port chosen here: some servers do not say which one they chose themselves
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
-        *("--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False", f"--ServerApp.root_dir={folder}"),
+        *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False"),
         f"--IdentityProvider.token={token}",
         "--LabApp.expose_app_in_browser=True",  # the page can be asked what it does: window.jupyterapp
         "--JupyterNotebookApp.expose_app_in_browser=True",
@@ -132,16 +143,17 @@ def _command(base: Path, folder: Path, token: str) -> list[str]:
 
 
 @contextmanager
-def _started(command: list[str], base: Path, output: int) -> Iterator[subprocess.Popen[bytes]]:
+def _started(command: list[str], base: Path, output: int, cwd: Path | None) -> Iterator[subprocess.Popen[bytes]]:
     own = {
         "JUPYTER_RUNTIME_DIR": base / "runtime",
         "JUPYTER_CONFIG_DIR": base / "config",
         "JUPYTER_DATA_DIR": base / "data",
         "IPYTHONDIR": base / "ipython",
-        "PYTHONPATH": ROOT,  # kernels import this checkout
+        "PYTHONPATH": ROOT if command[0] == sys.executable else "",
     }
     process = subprocess.Popen(
         command,
+        cwd=cwd,
         env={**os.environ, **{name: str(value) for name, value in own.items()}},
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -151,7 +163,8 @@ def _started(command: list[str], base: Path, output: int) -> Iterator[subprocess
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself, and what it said is the message
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
