@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.installed import installed, wheel
 from vnmi_lab.doctor import find_browser
+
+__all__ = ["installed", "wheel"]  # fixtures that tests in both folders share
 
 REQUIRE_ALL = os.environ.get("VNMI_REQUIRE_ALL") == "1"
 LEFT_OUT = pytest.StashKey[int]()

@@ -136,6 +136,16 @@ def test_open_copies_the_labs_once_and_keeps_what_the_learner_wrote(
     assert {"--no-browser", str((work / "02_injection.ipynb").resolve())} <= set(lab)
 
 
+def test_open_writes_through_no_link(shipped: Path, started: list[list[str]]) -> None:
+    work, elsewhere = Path(labs.WORK_FOLDER), Path("elsewhere.ipynb")
+    work.mkdir()
+    (work / "01_bare_metal.ipynb").symlink_to(elsewhere.resolve())
+    assert cli.main(["open"]) == 0
+    assert started
+    assert not elsewhere.exists()
+    assert Path("01_bare_metal.ipynb") in labs.copy(shipped, work).kept
+
+
 def test_a_folder_that_is_a_file_gets_one_line(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del shipped
     Path("notes").write_text("")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import shutil
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,12 +56,14 @@ def copy(origin: Path, target: Path) -> Copied:
         if path.is_dir() or _NOT_FOR_LEARNERS & set(relative.parts):
             continue
         place = target / relative
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with place.open("xb") as new:  # fails where anything is, a link that leads nowhere included
+                new.write(path.read_bytes())
             written.append(relative)
-        elif not filecmp.cmp(path, place, shallow=False):
-            kept.append(relative)
+        except FileExistsError:
+            if not place.is_file() or not filecmp.cmp(path, place, shallow=False):
+                kept.append(relative)
     return Copied(tuple(written), tuple(kept))
 
 
