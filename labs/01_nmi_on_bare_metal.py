@@ -232,3 +232,6 @@ lab.no_way_back.check(attack)
 #
 # **Next:** [Lab 02: event injection](02_event_injection.ipynb). There the program runs in a virtual machine. Its NMIs
 # come from a hypervisor, and nobody keeps the two bits any more.
+
+# %%
+lab.left()

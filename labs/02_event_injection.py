@@ -222,3 +222,6 @@ lab.too_early
 # **Next:** [Lab 03: IRET interception](03_iret_interception.ipynb): how KVM finds that moment, with one intercept,
 # one comparison and the processor's single-step flag. Then Lab 04: vNMI, in which the processor, from the
 # specification, takes the two bits back.
+
+# %%
+lab.left()

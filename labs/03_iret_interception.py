@@ -245,3 +245,6 @@ lab.price(Stimulus(at="work"), Stimulus(at="handler"))
 # All of this only because the processor has no place to say "in service", and none to say "one more waits". Two bits.
 #
 # **Next:** [Lab 04: vNMI](04_vnmi.ipynb). There the processor has them.
+
+# %%
+lab.left()

@@ -225,3 +225,6 @@ lab.process_nmi.check(process_nmi)
 # are back, for the guest alone.
 #
 # **Next:** Lab 05, blocking rules: what else can say "not now" to an NMI, the shadow, GIF and virtual GIF.
+
+# %%
+lab.left()

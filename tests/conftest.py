@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 from tests.installed import installed, wheel
+from vnmi_lab.checks import progress
+from vnmi_lab.checks.saved import Saved
 from vnmi_lab.doctor import find_browser
 
 __all__ = ["installed", "wheel"]  # fixtures that tests in both folders share
@@ -21,10 +23,18 @@ __all__ = ["installed", "wheel"]  # fixtures that tests in both folders share
 REQUIRE_ALL = os.environ.get("VNMI_REQUIRE_ALL") == "1"
 LEFT_OUT = pytest.StashKey[int]()
 
+# No test leaves a learner's file in the folder that it runs in, nor does a kernel or a server that it starts.
+os.environ[progress.VARIABLE] = progress.OFF
+
 # Derandomized: the same examples on every machine, so a red test is red for everybody.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("full", max_examples=200, deadline=None, derandomize=True)
 settings.load_profile("fast")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_noted() -> None:
+    progress.use(Saved())
 
 
 def _needs_browser(item: pytest.Item) -> bool:

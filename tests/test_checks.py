@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from vnmi_lab.checks import Asked, Exercise, PlaceFlag, Prediction, Result, SetBits, lab01, lab02, lab03, lab04
+from vnmi_lab.checks import (
+    Asked,
+    Exercise,
+    PlaceFlag,
+    Prediction,
+    Result,
+    SetBits,
+    lab01,
+    lab02,
+    lab03,
+    lab04,
+    progress,
+)
 from vnmi_lab.checks.exercise import untouched
 from vnmi_lab.checks.placing import NOT_YET, moment
 from vnmi_lab.checks.prediction import lettered
@@ -121,9 +133,9 @@ def test_hints_come_one_after_the_other_and_the_last_one_stays() -> None:
     assert exercise.hint(1).text == exercise.hints[0]
     assert "solution()" in exercise.hint().text
     assert "not 4" in exercise.hint(4).text
-    assert exercise.hints_used == 3
+    assert progress.hints_used(exercise.id) == 3
     exercise.reset()
-    assert exercise.hints_used == 0
+    assert progress.hints_used(exercise.id) == 0
     assert exercise.hint().title == "Hint 1 of 3"
 
 

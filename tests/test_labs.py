@@ -196,6 +196,19 @@ def test_headings_are_in_order_and_the_frame_is_complete(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+def test_the_last_cell_says_what_is_left(number: str, hooked: Hooked) -> None:
+    assert notebook(number).cells[-1].source == "lab.left()"
+    asked = [*(one.id for one in LABS[number].PREDICTIONS), *(one.id for one in LABS[number].EXERCISES)]
+    as_given = repr(LABS[number].left())
+    assert [name for name in asked if f"`{name.split('.')[1]}`" in as_given] == asked
+    for prediction in LABS[number].PREDICTIONS:
+        prediction.skip()
+    for source in code(number):
+        hooked.run(solved(source, number))
+    assert "All done" in repr(LABS[number].left())
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 def test_links_between_labs_lead_somewhere(number: str) -> None:
     for target in re.findall(r"\]\(([^)]+\.ipynb)\)", prose(number)):
         assert (ROOT / "labs" / target).exists(), target

@@ -6,6 +6,7 @@ page shows. An output that nothing but a widget could show is an error, and so i
 
 from __future__ import annotations
 
+import os
 import sys
 from hashlib import sha256
 from html import escape
@@ -61,6 +62,7 @@ th,td{border:1px solid #e4e7eb;padding:.15rem .5rem;text-align:left;vertical-ali
 
 def executed(notebook: Path) -> Any:  # noqa: ANN401 - a notebook has no type
     """Run a notebook and give it without widgets; ``ValueError`` names a cell that only a widget could show."""
+    os.environ["VNMI_LAB_PROGRESS"] = "off"  # a page shows what a newcomer sees
     book = nbformat.read(notebook, 4)
     NotebookClient(book, timeout=300, kernel_name="python3", store_widget_state=False).execute()
     for number, cell in enumerate(book.cells):

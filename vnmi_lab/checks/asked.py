@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from vnmi_lab.checks import progress
+from vnmi_lab.checks.record import Kind
 from vnmi_lab.checks.text import box, prose, wrapped
 from vnmi_lab.guest import CodeLine
 from vnmi_lab.rules import Rule
@@ -104,6 +105,13 @@ class Beginning:
         return self.trace.rules
 
 
+class Earlier(NamedTuple):
+    """What was answered before, None for a skip, and what was revealed."""
+
+    answer: str | int | None
+    reveal: Reveal
+
+
 class Asked(ABC):
     """A question about a run before it is shown. The machine has the answer, not the question."""
 
@@ -143,11 +151,24 @@ class Asked(ABC):
     def asks(self) -> str:
         """Return what can be said, as HTML for a page where nothing can be clicked."""
 
-    def told(self, reveal: Reveal, kind: progress.Kind, **answer: str | int) -> Reveal:
+    def told(self, reveal: Reveal, kind: Kind, **answer: str | int) -> Reveal:
         """Record what was said, and how."""
         self.record.append(reveal.said)
         progress.note(self.id, kind, said=reveal.said, **answer)
         return reveal
+
+    def earlier(self) -> Earlier | None:
+        """Return the answer that stands, and its reveal: the first one, which may be of an earlier kernel."""
+        noted = progress.first_answer(self.id)
+        if noted is None:
+            return None
+        answer = noted.get("answer")
+        reveal = self.retold(None if noted.kind == "skip" else answer)
+        return None if reveal is None else Earlier(None if noted.kind == "skip" else answer, reveal)
+
+    @abstractmethod
+    def retold(self, answer: str | int | None) -> Reveal | None:
+        """Return what was revealed to an answer, None for a skip; None if it cannot be an answer (any more)."""
 
     def _repr_html_(self) -> str:
         """Return question, what can be said, and the answer, for a page where nothing can be clicked."""

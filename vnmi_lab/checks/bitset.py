@@ -74,6 +74,12 @@ class SetBits(Asked):
         """Return what is so."""
         return self._reveal(None)
 
+    def retold(self, answer: str | int | None) -> Reveal | None:
+        """Return what was revealed to a word."""
+        if answer is None:
+            return self._reveal(None)
+        return self._reveal(answer) if isinstance(answer, int) and not (answer ^ self.start()) & ~self.mask else None
+
     def _reveal(self, value: int | None) -> Reveal:
         answer, trace = self.answer(), self.trace()
         where = self.where(trace)

@@ -56,7 +56,6 @@ class Exercise:
     good: str
     why: str
     wrong: tuple[Wrong, ...]
-    hints_used: int = 0
 
     def check(self, answer: object = ...) -> Result:
         """Run the machine on an answer and say what came of it. Never raises for what a learner wrote."""
@@ -103,10 +102,9 @@ class Exercise:
         """Return the next hint, or hint ``number`` (from 1); after the last one it stays."""
         last = len(self.hints)
         if number is None:
-            number = min(self.hints_used + 1, last)
+            number = min(progress.hints_used(self.id) + 1, last)
         if not 1 <= number <= last:
             return Note("No such hint", f"This exercise has hints 1 to {last}, not {number!r}.")
-        self.hints_used = max(self.hints_used, number)
         progress.note(self.id, "hint", number=number)
         after = "" if graded() else f"; there is `{self.name}.solution()`"
         more = "" if number < last else f" That was the last one{after}."
@@ -121,7 +119,6 @@ class Exercise:
 
     def reset(self) -> Note:
         """Forget the hints used and return the code that the exercise began with."""
-        self.hints_used = 0
         progress.note(self.id, "reset")
         return Note("Reset", "The cell began like this:", f"{self.start}\n{self.call}")
 

@@ -9,6 +9,7 @@ from vnmi_lab.checks.exercise import Exercise, Wrong
 from vnmi_lab.checks.measure import arrived, counted, depth, entries, irets, merged, number, taken, times
 from vnmi_lab.checks.prediction import Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.checks.standing import Left
 from vnmi_lab.guest import Guest
 from vnmi_lab.machine import BareMetal, Stimulus
 from vnmi_lab.trace import Trace
@@ -404,3 +405,4 @@ no_way_back = Exercise(
 
 PREDICTIONS = (interrupts_off, second_nmi, ten_more, breakpoint_inside, one_stack)
 EXERCISES = (two_runs, open_the_door, no_way_back)
+left = Left(PREDICTIONS, EXERCISES)

@@ -9,6 +9,7 @@ from vnmi_lab.checks.exercise import Exercise, Wrong
 from vnmi_lab.checks.measure import NMI, counted, deepest, depth, entries, exits, irets, number, taken
 from vnmi_lab.checks.prediction import Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.checks.standing import Left
 from vnmi_lab.guest import Guest
 from vnmi_lab.hw.events import Delivered
 from vnmi_lab.hw.svm import exit_name
@@ -416,3 +417,4 @@ one_at_a_time = Exercise(
 
 PREDICTIONS = (before_or_after, type_three, closed_ears, nested_injection, too_early)
 EXERCISES = (nmi_word, nest, one_at_a_time)
+left = Left(PREDICTIONS, EXERCISES)

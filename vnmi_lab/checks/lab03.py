@@ -11,6 +11,7 @@ from vnmi_lab.checks.hooks import Hook, in_the_call_path
 from vnmi_lab.checks.measure import arrived, counted, depth, entries, exits, number
 from vnmi_lab.checks.prediction import LONGEST, Option, Prediction
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.checks.standing import Left
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.calls import rule_of
 from vnmi_lab.hv.profiles import BLIND, LEGACY, POLICIES
@@ -436,3 +437,4 @@ break_it = Exercise(
 
 PREDICTIONS = (blind_nests, unmask_now, skip_it, still_there, one_step, no_hurry)
 EXERCISES = (in_order, write_it, break_it)
+left = Left(PREDICTIONS, EXERCISES)

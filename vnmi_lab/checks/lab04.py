@@ -32,6 +32,7 @@ from vnmi_lab.checks.lab04_predictions import (
 from vnmi_lab.checks.measure import counted, depth, entries, exits
 from vnmi_lab.checks.prediction import LONGEST
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.checks.standing import Left
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import VNMI
 from vnmi_lab.hw.svm import exit_name
@@ -294,3 +295,4 @@ four_more = Exercise(
 )
 
 EXERCISES = (int_ctl, four_more, process_nmi)
+left = Left(PREDICTIONS, EXERCISES)

@@ -90,6 +90,12 @@ class PlaceFlag(Asked):
         """Return what is so."""
         return self._reveal(None)
 
+    def retold(self, answer: str | int | None) -> Reveal | None:
+        """Return what was revealed to a step."""
+        if answer is None:
+            return self._reveal(None)
+        return self._reveal(answer) if isinstance(answer, int) and 0 <= answer < len(self.run_seen()) else None
+
     def _reveal(self, step: int | None) -> Reveal:
         trace, seen = self.trace(), self.run_seen()
         so = self.measure(trace)

@@ -64,6 +64,11 @@ class Prediction(Asked):
         """Return what is so."""
         return self._reveal(None)
 
+    def retold(self, answer: str | int | None) -> Reveal | None:
+        """Return what was revealed to a letter."""
+        is_one = answer is None or answer in dict(lettered(self.options))
+        return self._reveal(None if answer is None else str(answer)) if is_one else None
+
     def _reveal(self, chosen: str | None) -> Reveal:
         answer = self.answer()
         marks = {answer: DOES}
