@@ -9,12 +9,6 @@ from vnmi_lab.checks import lab01, progress
 EXERCISE = lab01.two_runs
 
 
-@pytest.fixture(autouse=True)
-def _nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "NOTED", [])
-    monkeypatch.setattr(EXERCISE, "hints_used", 0)
-
-
 def test_in_graded_mode_there_is_no_solution_and_hints_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VNMI_LAB_GRADED", "1")
     assert repr(EXERCISE.solution()) == (
@@ -22,7 +16,7 @@ def test_in_graded_mode_there_is_no_solution_and_hints_work(monkeypatch: pytest.
     )
     hints = [EXERCISE.hint() for _hint in EXERCISE.hints]
     assert [hint.text.removesuffix(" That was the last one.") for hint in hints] == list(EXERCISE.hints)
-    assert [noted.kind for noted in progress.NOTED] == ["hint"] * 3, "a solution that was not shown is not noted"
+    assert [noted.kind for noted in progress.noted()] == ["hint"] * 3, "a solution that was not shown is not noted"
 
 
 def test_otherwise_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
