@@ -22,16 +22,18 @@ from vnmi_lab.checks import (
     lab02,
     lab03,
     lab04,
+    lab07,
     progress,
 )
 from vnmi_lab.checks.exercise import untouched
 from vnmi_lab.checks.placing import NOT_YET, moment
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.result import SHOWN, Outcome
+from vnmi_lab.hv.svm import borrow_step
 from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.machine import Stimulus
 
-MODULES = (lab01, lab02, lab03, lab04)
+MODULES = (lab01, lab02, lab03, lab04, lab07)
 EXERCISES = [exercise for module in MODULES for exercise in module.EXERCISES]
 PREDICTIONS: list[Asked] = [prediction for module in MODULES for prediction in module.PREDICTIONS]
 CHOICES = [prediction for prediction in PREDICTIONS if isinstance(prediction, Prediction)]
@@ -45,7 +47,7 @@ def by_id(item: Exercise | Asked) -> str:
 
 
 def answer(exercise: Exercise, code: str) -> object:
-    names: dict[str, object] = {"Stimulus": Stimulus, "REQ_EVENT": REQ_EVENT}
+    names: dict[str, object] = {"Stimulus": Stimulus, "REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
     exec(code, names)  # noqa: S102  # what a learner's cell does
     return names[exercise.variable]
 
@@ -119,6 +121,7 @@ ENDLESS = [
     (lab03.break_it, itertools.repeat(Stimulus(at="work"))),
     (lab04.four_more, [Stimulus(at="work", times=10**12)]),
     (lab04.int_ctl, 1 << 100),
+    (lab07.break_it, itertools.repeat(Stimulus(at="work"))),
 ]
 
 
@@ -156,6 +159,7 @@ RAISES = [
     (lab02.nest, "script = [('icpt', 'irte'), 'run']", "iret", "('icpt', 'irte')"),
     (lab03.break_it, "attack = [Stimulus(at='leav')]", "did you mean 'leave'?", "Stimulus(at='leav'"),
     (lab04.four_more, "stimuli = [Stimulus(at='mor')]", "did you mean 'more'?", "Stimulus(at='mor'"),
+    (lab07.break_it, "attack = [Stimulus(at='handlr')]", "did you mean 'handler'?", "Stimulus(at='handlr'"),
 ]
 
 

@@ -6,23 +6,24 @@ from collections.abc import Callable
 
 import pytest
 
-from vnmi_lab.checks import Exercise, Result, lab03, lab04
+from vnmi_lab.checks import Exercise, Result, lab03, lab04, lab07
 from vnmi_lab.checks.costs import costs
 from vnmi_lab.checks.hooks import AT_ONCE, BOTH, SEEN, YOURS, told
 from vnmi_lab.hv.calls import FUNCTIONS
+from vnmi_lab.hv.svm import borrow_step
 from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.judge import CHEAP
 from vnmi_lab.laws import COMES_TO_REST, LAWS, NO_EXITS
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.rules import GRADES
 
-HOOKS = (lab03.write_it, lab04.process_nmi)
+HOOKS = (lab03.write_it, lab04.process_nmi, *lab07.EXERCISES[1:5])
 
 
 def written(exercise: Exercise, body: str, *, name: str = "", argument: str = "vcpu") -> Result:
     """Check a function with this body."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT}
+    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
     exec(f"def {name or exercise.variable}({argument}):\n{lines}", names)  # noqa: S102 - what a learner's cell does
     return exercise.check(names[name or exercise.variable])
 
@@ -79,7 +80,7 @@ def test_a_function_that_never_repeats_a_state_is_answered() -> None:
 @pytest.mark.parametrize("exercise", HOOKS, ids=lambda exercise: exercise.id)
 def test_a_counterexample_opens_at_the_step_that_breaks_the_law(exercise: Exercise) -> None:
     for wrong in exercise.wrong:
-        names: dict[str, object] = {"REQ_EVENT": REQ_EVENT}
+        names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
         exec(wrong.code, names)  # noqa: S102 - what a learner's cell does
         result = exercise.check(names[exercise.variable])
         assert "The shortest schedule: " in result.message
@@ -92,7 +93,7 @@ def test_a_counterexample_opens_at_the_step_that_breaks_the_law(exercise: Exerci
 
 
 def test_a_trace_shows_the_learners_function_and_what_it_changed() -> None:
-    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT}
+    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
     exec(lab03.write_it.wrong[0].code, names)  # noqa: S102 - what a learner's cell does
     result = lab03.write_it.check(names["iret_interception"])
     assert result.trace is not None

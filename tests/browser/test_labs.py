@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import NotebookPage
-from vnmi_lab.checks import Exercise, Prediction, lab01, lab02, lab03, lab04
+from vnmi_lab.checks import Exercise, Prediction, lab01, lab02, lab03, lab04, lab07
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +20,7 @@ MODULES = {
     "02_event_injection": lab02,
     "03_iret_interception": lab03,
     "04_vnmi": lab04,
+    "07_write_it_yourself": lab07,
 }
 QUICK = "01_nmi_on_bare_metal"
 """The lab that is gone through each time; the others are slow."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from vnmi_lab.checks.tables import html, plain
 from vnmi_lab.compare import Row, compare
 from vnmi_lab.guests import Source
 from vnmi_lab.machine import Stimulus
@@ -21,7 +21,6 @@ COLUMNS = {
     "db": "#DB exits",
 }
 """Fields of a row of ``compare``, and what stands above them."""
-CELL = "padding:.2em .8em;text-align:right"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,22 +39,12 @@ class Costs:
 
     def __repr__(self) -> str:
         """Return the table for a terminal."""
-        lines = self._lines()
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-        )
+        head, *lines = self._lines()
+        return plain(head, lines)
 
     def _repr_html_(self) -> str:
-        head, *body = self._lines()
-        top = "".join(f'<th scope="col" style="{CELL}">{escape(text)}</th>' for text in head)
-        rows = "".join(
-            f'<tr><th scope="row" style="padding:.2em .8em;text-align:left">{escape(line[0])}</th>'
-            + "".join(f'<td style="{CELL}">{escape(text)}</td>' for text in line[1:])
-            + "</tr>"
-            for line in body
-        )
-        return f'<table class="vnmi-costs"><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>'
+        head, *lines = self._lines()
+        return html(head, lines, "vnmi-costs")
 
 
 def costs(program: str, handler: str, stimuli: Sequence[Stimulus], policies: Sequence[str]) -> Costs:

@@ -21,9 +21,11 @@ from vnmi_lab.explore import Verdict as Judged
 from vnmi_lab.hv.calls import FUNCTIONS, rule_of
 from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.vcpu import Vcpu
+from vnmi_lab.hw.cpu import Cpu
+from vnmi_lab.hw.delivery import NMI, kind_of
 from vnmi_lab.judge import Case
-from vnmi_lab.kvm import GUEST
-from vnmi_lab.laws import COMES_TO_REST, Law, Moment
+from vnmi_lab.kvm import EXITED, GUEST
+from vnmi_lab.laws import COMES_TO_REST, DB_EXIT, Law, Moment
 from vnmi_lab.rules import Rule
 from vnmi_lab.trace import Step, Trace
 
@@ -60,6 +62,35 @@ BOTH = Law(
     lambda moment: not (moment.done and moment.watch.waiting),
 )
 
+AT_AN_OPEN_DOOR = Law(
+    "at_an_open_door",
+    "No NMI is injected while the guest's GIF is 0, or in the shadow of an STI.",
+    "KVM svm_nmi_blocked",
+    lambda moment: not (moment.kvm.phase == GUEST and _injected_behind_a_door(moment.kvm.cpu)),
+)
+"""EVENTINJ looks at nothing, so it is KVM that must look."""
+
+
+def _injected_behind_a_door(cpu: Cpu) -> bool:
+    """Say whether the processor is about to deliver an injected NMI that would have had to wait on bare metal."""
+    closed = cpu.shadow or (cpu.v_gif_enable and not cpu.v_gif)
+    return bool(cpu.injection and kind_of(cpu.injection) == NMI and closed)
+
+
+NO_NEEDLESS_STEP = Law(
+    "no_needless_step",
+    "The guest is single-stepped only where nothing else would make it exit.",
+    "KVM svm_enable_nmi_window",
+    lambda moment: not (moment.kvm.phase == EXITED and _steps_in_vain(moment.kvm.vcpu)),
+)
+"""A step is an exit for one instruction: an IRET that is intercepted, or an STGI, exits by itself."""
+
+
+def _steps_in_vain(vcpu: Vcpu) -> bool:
+    """Say whether a guest has been stepped that waits for an IRET, which will exit, or for its GIF."""
+    waits = (vcpu.nmi_masked and not vcpu.awaiting_iret_completion) or not vcpu.vmcb.int_ctl.v_gif
+    return vcpu.nmi_singlestep and vcpu.vmcb.exit_code == DB_EXIT and waits
+
 
 class Seen(NamedTuple):
     """How a broken law shows: in words, and as a value that was expected and one that was found."""
@@ -93,6 +124,14 @@ SEEN: dict[str, Seen] = {
     AT_ONCE.slug: Seen(
         "An NMI waits in `nmi_pending`, no other is in service, and the guest goes on: nothing makes it exit.",
         "an exit for the NMI that waits", "yes", "no",
+    ),
+    AT_AN_OPEN_DOOR.slug: Seen(
+        "An NMI is injected where bare metal would have held it back: EVENTINJ looks at nothing.",
+        "injected behind a closed door", "no", "yes",
+    ),
+    NO_NEEDLESS_STEP.slug: Seen(
+        "The guest is single-stepped, and what it waits for would have made it exit by itself.",
+        "#DB exits there", "0", "1",
     ),
     BOTH.slug: Seen("One NMI too few: bare metal would have taken one more.", "NMIs too few", "0", "1"),
 }  # fmt: skip
@@ -148,7 +187,7 @@ class Hook:
             raise LearnerError(said, f"def {self.name}(vcpu):") from error
 
 
-def in_the_call_path(function: Callable[[Vcpu], object], source: str) -> Callable[[Vcpu], object]:
+def in_the_call_path(function: Callable[..., object], source: str) -> Callable[..., object]:
     """Let a trace show a function that is not KVM's own, and what it changed, under its name; ``source`` has it.
 
     A learner's function has the name of the KVM function that it stands for, and that one's rule stays.
@@ -157,12 +196,12 @@ def in_the_call_path(function: Callable[[Vcpu], object], source: str) -> Callabl
     sentence = (function.__doc__ or name).strip().splitlines()[0]
     FUNCTIONS.setdefault(rule_of(name), Rule(rule_of(name), sentence, source, "model"))
 
-    def call(vcpu: Vcpu) -> object:
+    def call(vcpu: Vcpu, *args: object) -> object:
         if vcpu.cpu.sink is None:
-            return function(vcpu)
+            return function(vcpu, *args)
         vcpu.enter(name, source)
         try:
-            return function(vcpu)
+            return function(vcpu, *args)
         finally:
             vcpu.leave()
 

@@ -315,6 +315,11 @@ def open_window(vcpu: Vcpu, *, masked: bool) -> None:
     if not gif_set(vcpu):
         intercept_stgi(vcpu)
         return
+    borrow_step(vcpu)
+
+
+def borrow_step(vcpu: Vcpu) -> None:
+    """Borrow TF and RF: the guest exits behind its next instruction, and ``disable_nmi_singlestep`` gives them back."""
     vcpu.nmi_singlestep_guest_rflags = vcpu.guest_rflags
     vcpu.nmi_singlestep = True
     vcpu.vmcb.rflags |= TF | RF
