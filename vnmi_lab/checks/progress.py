@@ -19,10 +19,11 @@ ANSWERS: tuple[Kind, ...] = ("choose", "place", "set", "skip")
 
 
 class _Now:
-    """What is in use now: the store, and who hears its messages."""
+    """What is in use now: the store, who hears its messages, and who is called after each note."""
 
     store: Saved
     listener: Callable[[str], object] | None = None
+    watcher: Callable[[], object] | None = None
 
 
 def use(store: Saved) -> None:
@@ -67,6 +68,13 @@ def listen(listener: Callable[[str], object]) -> None:
 def note(id: str, kind: Kind, **data: Value) -> None:  # noqa: A002  # an exercise has an id, and so has its note
     """Note what a learner did with the exercise or prediction ``id``; never raises for what a file system does."""
     _Now.store.note(id, kind, data)
+    if _Now.watcher is not None:
+        _Now.watcher()
+
+
+def watch(watcher: Callable[[], object] | None) -> None:
+    """Call somebody after each note; one at a time."""
+    _Now.watcher = watcher
 
 
 def noted() -> Log:

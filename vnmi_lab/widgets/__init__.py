@@ -5,6 +5,7 @@ from vnmi_lab.widgets.compare import Compare, side_by_side
 from vnmi_lab.widgets.graph import StateGraph, state_graph
 from vnmi_lab.widgets.notebook import load_ipython_extension, register
 from vnmi_lab.widgets.predict import Predict
+from vnmi_lab.widgets.progress import ProgressPanel, progress
 from vnmi_lab.widgets.show import show
 from vnmi_lab.widgets.timeline import Timeline
 
@@ -12,9 +13,11 @@ __all__ = [
     "Bench",
     "Compare",
     "Predict",
+    "ProgressPanel",
     "StateGraph",
     "Timeline",
     "load_ipython_extension",
+    "progress",
     "show",
     "side_by_side",
     "state_graph",

@@ -9,7 +9,8 @@ from typing import Any, assert_never, cast
 import ipywidgets as widgets
 
 from vnmi_lab import timeline
-from vnmi_lab.checks import PlaceFlag, Prediction, Reveal, SetBits
+from vnmi_lab.checks import Note, PlaceFlag, Prediction, Reveal, SetBits, progress
+from vnmi_lab.checks.asked import Earlier
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.text import box, prose
 from vnmi_lab.widgets.answer import Answer
@@ -23,6 +24,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     The rest of the run is not even sent to the page before "Check", which needs an answer, or "Skip, show me", which is
     recorded as skipped. What was said stays on the page beside what is so: in the list, and as flags on the timeline.
+    What was answered before the kernel was restarted is shown as it was; "Ask me again" asks anew.
     """
 
     def __init__(self, prediction: Prediction | PlaceFlag | SetBits) -> None:
@@ -30,19 +32,56 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.prediction = prediction
         self.reveal: Reveal | None = None
         self.timeline = Timeline(prediction.shown(), cursor=prediction.cursor())
-        self.timeline.flags = [tuple(flag) for flag in prediction.given()]
         self.trace = prediction.trace()
         self.whole = timeline.build(self.trace)
         self.check = widgets.Button(description="Check", button_style="primary", disabled=True)
         self.skip = widgets.Button(description="Skip, show me", tooltip="Recorded as skipped")
         self.answer = widgets.HTML()
-        self.choice, say, hint = self._input(prediction)
-        self.check.on_click(lambda _button: self._answer(say))
+        self.again = widgets.Button(description="Ask me again", tooltip="Your first answer stays in your progress")
+        self.question, place = widgets.HTML(), widgets.Layout(margin="0 0 8px 1em")
+        self.buttons = widgets.HBox([self.check, self.skip, self.again], layout=place)
+        self.check.on_click(lambda _button: self._answer(self.say))
         self.skip.on_click(lambda _button: self._answer(prediction.skip))
-        self.question = widgets.HTML(_asked(prediction.question, f" <em>{hint}</em>"))
-        self.buttons = widgets.HBox([self.check, self.skip], layout=widgets.Layout(margin="0 0 8px 1em"))
-        super().__init__([self.question, self.choice, self.buttons, self.answer, self.timeline])
+        self.again.on_click(lambda _button: self._anew())
+        super().__init__([])
         self.add_class("vnmi-predict")
+        self._ask()
+        if (earlier := prediction.earlier()) is not None:
+            self._recall(earlier)
+
+    def _ask(self) -> None:
+        """Ask, with nothing said yet."""
+        prediction = self.prediction
+        self._ready(is_ready=False)
+        self.choice, self.say, hint = self._input(prediction)
+        self.timeline.flags = [tuple(flag) for flag in prediction.given()]
+        self.question.value = _asked(prediction.question, f" <em>{hint}</em>")
+        self._offer(self.check, self.skip)
+        self.children = [self.question, self.choice, self.buttons, self.answer, self.timeline]
+
+    def _anew(self) -> None:
+        """Ask again: the rest of the run is taken off the page."""
+        self.reveal, self.answer.value = None, ""
+        self.timeline.unobserve_all("placed")
+        shown = self.prediction.shown()
+        self.timeline.put(timeline.build(shown), shown)
+        self.timeline.cursor = self.prediction.cursor()
+        self._ask()
+
+    def _recall(self, earlier: Earlier) -> None:
+        """Show an answer that was given before, and what was revealed to it."""
+        answer = earlier.answer
+        if isinstance(self.choice, Answer) and answer is not None:
+            self.choice.set_trait("value" if isinstance(answer, str) else "word", answer)
+        elif isinstance(answer, int):
+            self.timeline.placed = answer
+        self._show(earlier.reveal)
+        self._offer(self.again)
+
+    def _offer(self, *buttons: widgets.Button) -> None:
+        """Show these buttons and no other."""
+        for button in self.buttons.children:
+            button.layout.display = None if button in buttons else "none"
 
     def _input(self, prediction: Prediction | PlaceFlag | SetBits) -> tuple[widgets.Widget, Callable[[], Reveal], str]:
         """Return what the prediction is answered with, how it is said, and what to do."""
@@ -92,21 +131,28 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """
         if self.reveal is not None:
             return
+        said: list[str] = []
         try:
-            self.reveal = say()
-            self.answer.value = self.reveal._repr_html_()  # Jupyter's name for this promise
-            with self.timeline.hold_sync():
-                self.timeline.placing, self.timeline.placed = "", None
-                self.timeline.flags = [tuple(flag) for flag in self.reveal.flags]
-                self.timeline.put(self.whole, self.trace)
-                if self.reveal.flags:
-                    self.timeline.cursor = self.reveal.flags[0].step
-            self.question.value = _asked(self.prediction.question)
-            self.choice.disabled = True
-            self.buttons.layout.display = "none"
+            with progress.heard(said.append):
+                reveal = say()
+            self._show(reveal, *said)
         except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
             text = escape(f"{type(error).__name__}: {error}")
             self.answer.value = box(f"<strong>Something went wrong.</strong> {text}", "--jp-error-color1")
+
+    def _show(self, reveal: Reveal, *messages: str) -> None:
+        self.reveal = reveal
+        notes = [Note("Progress", message)._repr_html_() for message in messages]
+        self.answer.value = "".join([reveal._repr_html_(), *notes])  # Jupyter's name for this promise
+        with self.timeline.hold_sync():
+            self.timeline.placing, self.timeline.placed = "", None
+            self.timeline.flags = [tuple(flag) for flag in reveal.flags]
+            self.timeline.put(self.whole, self.trace)
+            if reveal.flags:
+                self.timeline.cursor = reveal.flags[0].step
+        self.question.value = _asked(self.prediction.question)
+        self.choice.disabled = True
+        self._offer()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401  # IPython's own
         """Give the panel; and for pages that run no widget the question, with its answer folded away."""

@@ -1,5 +1,6 @@
 // Saving a run: the kernel writes it in the format asked for; a page of its own needs no kernel.
 
+import { offerFile } from "./file.js";
 import { h } from "./nodes.js";
 import { Menu } from "./menu.js";
 
@@ -20,14 +21,6 @@ export function filledPage(skeleton, payload, script, style) {
     .split("@@")
     .map((part, place) => (place % 2 ? words[part] : part))
     .join("");
-}
-
-function offerFile({ name, mime, text }) {
-  const link = h("a", "", { href: URL.createObjectURL(new Blob([text], { type: mime })), download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 /** The menu "Save as": hidden where the model offers no formats, and while a part of the run is hidden. */
