@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from vnmi_lab import cli
 from vnmi_lab.checks import Prediction, lab01, lab03, lab04, progress
 from vnmi_lab.checks.course import COURSE
-from vnmi_lab.checks.map import loaded, report, report_of
+from vnmi_lab.checks.map import loaded, read_from, report
 from vnmi_lab.checks.record import FORMAT, VERSION, Log, Noted, OtherVersionError, UnreadableError, Value, dump, parse
 from vnmi_lab.checks.saved import FILE, Saved, read
-from vnmi_lab.checks.standing import Left, rows
+from vnmi_lab.checks.standing import Left, Row
+from vnmi_lab.checks.standing import rows as standing_of
 
 CHOICE: Prediction = lab01.second_nmi
 LEFT: Left = lab01.left
@@ -34,6 +36,10 @@ def said(tmp_path: Path) -> list[str]:
     messages: list[str] = []
     progress.use(Saved(tmp_path / FILE, messages.append))
     return messages
+
+
+def rows() -> tuple[Row, ...]:
+    return standing_of(progress.noted())
 
 
 def restart(path: Path) -> list[str]:
@@ -236,7 +242,7 @@ def _as_nobody(path: Path) -> None:
     assert "Permission denied" in message
     assert "download" in message
     assert len(progress.noted()) == 2
-    assert (report().trouble, "cannot be saved" in repr(report())) == (message, True)
+    assert (report().source, "cannot be saved" in repr(report())) == (message, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions")
@@ -280,7 +286,7 @@ def test_a_full_disk_leaves_the_file_as_it_was_and_later_everything_is_written(
         assert [path.name for path in tmp_path.iterdir()] == [FILE], "nothing half written is left"
         [message] = said
         assert "No space left on device" in message
-        assert (report().trouble, "cannot be saved" in repr(report())) == (message, True)
+        assert (report().source, "cannot be saved" in repr(report())) == (message, True)
     lab01.two_runs.hint()
     assert len(read(tmp_path / FILE)) == 4
     assert "No space" not in repr(report())
@@ -393,7 +399,7 @@ def test_what_is_no_progress_is_neither_loaded_nor_written_over(tmp_path: Path) 
     CHOICE.choose("C")
     other = tmp_path / "thesis.txt"
     other.write_text("my thesis")
-    for act in (report().save, report().load, report_of):
+    for act in (report().save, report().load, lambda place: read_from([place])):
         with pytest.raises(ValueError, match="Nothing was changed"):
             act(other)
     with pytest.raises(ValueError, match=r"upload\.json could not be read: it is of version 9"):
@@ -444,3 +450,38 @@ def test_what_is_left_is_named_in_one_line_until_nothing_is() -> None:
         progress.note(exercise.id, "check", outcome="correct")
     assert LEFT().title == "All done in this lab"
     assert LEFT().text == "exercises: 3 done; predictions: 5 skipped."
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_shows_the_map_of_a_folder_and_writes_nothing(
+    said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CHOICE.choose("C")
+    before = (tmp_path / FILE).read_text()
+    assert cli.main(["progress", str(tmp_path)]) == 0
+    from_folder = capsys.readouterr().out
+    assert "1 right" in from_folder
+    assert cli.main(["progress", str(tmp_path / FILE)]) == 0
+    assert capsys.readouterr().out == from_folder
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["progress", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    states = {one["id"]: one["state"] for lab in shown["labs"] for one in lab["predictions"]}
+    assert (states["lab01.second_nmi"], set(states.values())) == ("right", {"right", "new"})
+    assert ((tmp_path / FILE).read_text(), said) == (before, [])
+
+
+def test_the_command_line_says_where_nothing_is_and_what_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["progress", str(tmp_path)]) == 0
+    assert "Nothing is noted yet" in capsys.readouterr().out
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["progress", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "it is no JSON" in error
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]

@@ -316,6 +316,23 @@ def _explored(options: argparse.Namespace) -> int:
     return 1 if payload["walk"] else 0
 
 
+def _progress_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", type=_file, metavar="FOLDER", help="where you run the labs, or the file")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from vnmi_lab.checks import map as course
+
+    usual = (Path(), Path(labs.WORK_FOLDER), labs.source() or Path())
+    try:
+        shown = course.read_from(usual if options.folder is None else (options.folder,))
+    except ValueError as problem:
+        raise _BadInputError(problem) from None
+    print(json.dumps(shown.as_value(), indent=1) if options.json else shown)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -345,5 +362,6 @@ COMMANDS = {
         _explore_arguments,
         _explore,
     ),
+    "progress": Command("show a map of the course with all you did", _progress_arguments, _progress),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from vnmi_lab.checks import progress
 from vnmi_lab.checks.record import LONGEST_TEXT, Log, OtherVersionError, UnreadableError, dump, parse
-from vnmi_lab.checks.saved import FILE, Saved, read, replace
-from vnmi_lab.checks.standing import SIGNS, Mark, Row, counted, in_words, rows, upcoming
+from vnmi_lab.checks.saved import FILE, read, replace
+from vnmi_lab.checks.standing import SIGNS, Mark, Row, as_value, counted, in_words, rows, upcoming
 from vnmi_lab.checks.text import Note, wrapped
 
 STYLE = """
@@ -31,7 +33,7 @@ class Progress:
     """How far a learner is. ``save`` and ``load`` carry it to another place; ``name`` is only what was typed."""
 
     rows: tuple[Row, ...]
-    trouble: str = ""
+    source: str = ""
 
     @property
     def sentence(self) -> str:
@@ -70,6 +72,10 @@ class Progress:
         """Add what a file has; nothing that was done here is lost. ``ValueError`` for a file that is none of ours."""
         return added(_read(Path(file)), str(file))
 
+    def as_value(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {"sentence": self.sentence, "source": self.source or where(), "labs": as_value(self.rows)}
+
     def __repr__(self) -> str:
         """Return the map for a terminal."""
         lines = [wrapped(self.sentence), ""]
@@ -77,33 +83,33 @@ class Progress:
             lines.append(f"{row.lab.number} {row.lab.title} ({row.lab.minutes} minutes)")
             lines += [f"     {SIGNS[mark.state]} {mark.name}: {mark.words}" for mark in row.exercises]
             lines.append(wrapped(f"predictions: {in_words(row.predictions)}", "     "))
-        return "\n".join([*lines, "", wrapped(self.trouble or where())])
+        return "\n".join([*lines, "", wrapped(self.source or where())])
 
     def _repr_html_(self) -> str:
         here = upcoming(self.rows)
         heads = "".join(f'<th scope="col">{head}</th>' for head in ("Lab", "Exercises", "Predictions"))
         body = "".join(_row(row, is_next=row is here) for row in self.rows)
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        text = f"<p>{escape(self.sentence)}</p>{table}<p><small>{escape(self.trouble or where())}</small></p>"
+        text = f"<p>{escape(self.sentence)}</p>{table}<p><small>{escape(self.source or where())}</small></p>"
         return f'<style>{STYLE}</style><div class="vnmi-map">{text}</div>'
 
 
 def report() -> Progress:
     """Return how far the learner is now."""
-    standing = rows()
-    return Progress(standing, progress.store().trouble)
+    return Progress(rows(progress.noted()), progress.store().trouble)
 
 
-def report_of(path: Path) -> Progress:
-    """Return how far the learner is whose file this is; nothing is written. ``ValueError`` for a file that is none."""
-    before = progress.store()
-    there = Saved()
-    there.log.take(_read(path))
-    progress.use(there)
-    try:
-        return Progress(rows(), f"Read from {path}.")
-    finally:
-        progress.use(before)
+def read_from(places: Iterable[Path]) -> Progress:
+    """Return how far the learner is whose file is in the first of these folders that has one, or is such a file.
+
+    Nothing is written. ``ValueError`` in a line for a file that is none of ours.
+    """
+    files = [place / FILE if place.is_dir() else place for place in places]
+    there = [file for file in files if file.exists()]
+    if not there:
+        named = ", ".join(dict.fromkeys(map(str, files)))
+        return Progress(rows(Log()), f"Nothing is noted yet: there is no {named}.")
+    return Progress(rows(_read(there[0])), f"Read from {there[0]}.")
 
 
 def loaded(text: str, name: str) -> Note:

@@ -10,7 +10,7 @@ from vnmi_lab.checks import progress
 from vnmi_lab.checks.asked import Asked
 from vnmi_lab.checks.course import COURSE, Lab
 from vnmi_lab.checks.exercise import Exercise
-from vnmi_lab.checks.record import Noted
+from vnmi_lab.checks.record import Log, Noted
 from vnmi_lab.checks.text import Note
 
 State: TypeAlias = Literal["done", "tried", "new", "right", "wrong", "skipped"]
@@ -79,9 +79,9 @@ class Row:
         return any(mark.state != "new" or mark.took for mark in (*self.predictions, *self.exercises))
 
 
-def rows() -> tuple[Row, ...]:
-    """Return how every lab of this version stands."""
-    notes = list(progress.noted())
+def rows(log: Log) -> tuple[Row, ...]:
+    """Return how every lab of this version stands in a log."""
+    notes = list(log)
     return tuple(
         Row(lab, _exercises(lab.exercises, notes), _predictions(lab.predictions, notes)) for lab in COURSE if lab.exists
     )
