@@ -4,11 +4,12 @@
 # make lint    style, types, layers, and whether the notebooks are built from their sources
 # make notebooks, make lock   build labs/*.ipynb, requirements/*.txt again
 # make docs    render the labs, executed, to docs/labs/*.html, and draw docs/gallery again
+# make site    docs/ as a site, in build/site; make examples writes the output of its examples again
 # make clean   remove all that make and the tools made
 #
 # Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
 
-.PHONY: lab test flakes lint setup notebooks lock clean
+.PHONY: lab test flakes lint setup notebooks lock clean docs site examples
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := lab
 
@@ -58,6 +59,14 @@ docs: $(VENV)/dev.stamp
 	@$(RUN)/python tools/render_labs.py docs/labs
 	@mkdir -p docs/gallery
 	@VNMI_GALLERY=docs/gallery $(RUN)/python -m pytest -q tests/browser/test_gallery.py
+
+# These pages as a site that asks the network for nothing: build/site/index.html.
+site: $(VENV)/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet
+
+# What the examples in docs/*.md print, written below them again.
+examples: $(VENV)/dev.stamp
+	@$(RUN)/python tools/examples.py
 
 lock:
 	@tools/lock

@@ -7,6 +7,7 @@ page shows. An output that nothing but a widget could show is an error, and so i
 from __future__ import annotations
 
 import os
+import re
 import sys
 from hashlib import sha256
 from html import escape
@@ -22,6 +23,9 @@ LABS = Path(__file__).parent.parent / "labs"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOT_SHOWN = {WIDGET, "image/svg+xml", "image/png"}
 """What the HTML of the same output makes needless."""
+
+LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
+"""A link from one lab to another, which leads from page to page here."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -89,6 +93,7 @@ def render(notebook: Path) -> str:
     )
     body, _ = exporter.from_notebook_node(executed(notebook), resources={"metadata": {"path": str(LABS)}})
     light, dark = (HtmlFormatter(style=name, nobackground=True) for name in ("default", "github-dark"))
+    body = LINK.sub(r'href="\1.html"', body)
     style = STYLE.replace("\n", "") + light.get_style_defs(".highlight")
     style += f"@media screen and (prefers-color-scheme:dark){{{dark.get_style_defs('.highlight')}}}"
     title = notebook.stem.replace("_", " ")
