@@ -192,6 +192,7 @@ def test_a_mistake_of_the_package_is_not_blamed_on_the_learner(monkeypatch: pyte
 
 def test_a_blank_anywhere_is_untouched() -> None:
     assert untouched([1, (2, ...)])
+    assert untouched({"a": (1, ...)})
     assert untouched("a ____ b")
     assert not untouched(["run"])
     assert not untouched(0)

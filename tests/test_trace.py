@@ -11,6 +11,7 @@ from tests.kvm_runs import two_at_once
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.machine import BareMetal, Host, Stimulus
+from vnmi_lab.scenario import Scenario
 from vnmi_lab.trace import SPACING, AnyMachine, Trace
 
 LOOP = Guest.of(
@@ -50,3 +51,10 @@ def test_a_look_at_the_machine_between_two_steps_changes_neither() -> None:
         trace.goto(index - 1)
         trace.goto(index)
         assert trace[index] == other[index]
+
+
+def test_an_entry_that_ends_a_nested_guest_instead_is_a_step_with_words() -> None:
+    trace = Trace(Scenario.parse("v1~plain~vnmi~nmi@work~guest_mode~exit_on_nmi").machine())
+    assert trace[-1].text == "KVM: vcpu_enter_guest"
+    assert trace[-1].sentence.startswith("KVM does not enter the guest.")
+    assert trace[-1].sentence.endswith("KVM_RUN returns to user space: NESTED_VMEXIT NMI.")

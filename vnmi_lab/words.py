@@ -216,7 +216,9 @@ def _net(changes: Sequence[Changed]) -> list[Changed]:
 
 def _kvm(events: Sequence[Event], changes: Sequence[Changed], exit_code: Value) -> tuple[str, str]:
     handled = handler(events)
-    assert handled is not None
+    if handled is None:
+        first = _all(events, KvmCalled)[0]
+        return f"KVM: {first.function}", " ".join(["KVM does not enter the guest.", *_jobs(events, changes)])
     assert isinstance(exit_code, int)
     name = f"{exit_name(exit_code)} ({exit_code:X}h)" if exit_code != INVALID else "INVALID (-1)"
     return f"KVM: {handled.function}", " ".join([f"KVM handles #VMEXIT {name}.", *_jobs(events, changes)])

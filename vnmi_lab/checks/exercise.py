@@ -148,6 +148,8 @@ def untouched(answer: object) -> bool:
         return ... in answer.__code__.co_consts
     if isinstance(answer, str):
         return BLANK in answer
+    if isinstance(answer, dict):
+        return any(untouched(part) for part in answer.values())
     if isinstance(answer, list | tuple):
         return any(untouched(part) for part in answer)
     return answer is None or answer is ...
