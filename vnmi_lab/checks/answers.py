@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from reprlib import repr as short
 
 from vnmi_lab.checks.exercise import LearnerError
 from vnmi_lab.checks.result import Verdict, wrong
 from vnmi_lab.guest import Guest
+from vnmi_lab.guest_text import GuestTextError, source_of
+from vnmi_lab.guests import Source
 from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.hw.asm import AsmError
@@ -39,6 +41,29 @@ def guest_of(main: str, handlers: Mapping[int, str], answer: str, *, tail: str) 
         raise LearnerError(f"The assembler cannot read this: {_said(error)}", line.strip()) from error
     except ValueError as error:
         raise LearnerError(f"This is no guest: {_said(error)}", answer.strip().splitlines()[0]) from error
+
+
+def text_guest(answer: object) -> Guest | Verdict:
+    """Return the guest that an answer is, as text or from a ``%%guest`` cell; ``LearnerError`` shows their line."""
+    if isinstance(answer, Source):
+        return answer.guest()
+    if not isinstance(answer, str):
+        return wrong(f"The answer must be a guest: its text, or what a `%%guest` cell made, not {short(answer)}.")
+    try:
+        return source_of(answer).guest()
+    except GuestTextError as error:
+        raise LearnerError(f"This is no guest: {_said(error)}", error.source.strip()) from error
+
+
+def tabled(answer: object, rows: Collection[object]) -> dict[object, object] | Verdict:
+    """Return the learner's table if it has just these rows, or what is wrong with it."""
+    if not isinstance(answer, dict):
+        return wrong(f"The answer must be a table `{{row: answer, ...}}`, not {short(answer)}.")
+    strange = next((row for row in answer if row not in rows), None)
+    if strange is not None:
+        return wrong(f"There is no row {short(strange)}; the rows are {', '.join(map(repr, rows))}.")
+    missing = next((row for row in rows if row not in answer), None)
+    return answer if missing is None else wrong(f"The row {missing!r} is missing.")
 
 
 def bare_metal(guest: Guest, stimuli: list[Stimulus]) -> BareMetal:

@@ -180,11 +180,16 @@ class Hook:
         try:
             return explore(replace(search, laws=search.laws + self.laws, most=MOST_STATES))
         except judge.LearnerError as error:
-            said, _at, line = str(error).partition(" at line ")
-            raise LearnerError(f"{said.rstrip(',.')}.", f"line {line}" if line else "") from error
+            raise in_their_line(error) from error
         except Exception as error:  # KVM stumbled over what the function left behind
             said = f"KVM cannot go on after your function: {type(error).__name__}: {error}."
             raise LearnerError(said, f"def {self.name}(vcpu):") from error
+
+
+def in_their_line(error: judge.LearnerError) -> LearnerError:
+    """Return what the judge says of a function that raised, with the learner's line apart."""
+    said, _at, line = str(error).partition(" at line ")
+    return LearnerError(f"{said.rstrip(',.')}.", f"line {line}" if line else "")
 
 
 def in_the_call_path(function: Callable[..., object], source: str) -> Callable[..., object]:
