@@ -22,23 +22,34 @@ from vnmi_lab.checks import (
     lab02,
     lab03,
     lab04,
+    lab05,
     lab07,
     progress,
 )
+from vnmi_lab.checks.course import COURSE
 from vnmi_lab.checks.exercise import untouched
 from vnmi_lab.checks.placing import NOT_YET, moment
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.result import SHOWN, Outcome
-from vnmi_lab.hv.svm import borrow_step
+from vnmi_lab.hv.ops import EBUSY
+from vnmi_lab.hv.svm import borrow_step, gif_set
 from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.machine import Stimulus
 
-MODULES = (lab01, lab02, lab03, lab04, lab07)
+MODULES = [lab.module() for lab in COURSE if lab.exists]
 EXERCISES = [exercise for module in MODULES for exercise in module.EXERCISES]
 PREDICTIONS: list[Asked] = [prediction for module in MODULES for prediction in module.PREDICTIONS]
 CHOICES = [prediction for prediction in PREDICTIONS if isinstance(prediction, Prediction)]
 FLAGS = [prediction for prediction in PREDICTIONS if isinstance(prediction, PlaceFlag)]
 WORDS = [prediction for prediction in PREDICTIONS if isinstance(prediction, SetBits)]
+NAMES: dict[str, object] = {
+    "EBUSY": EBUSY,
+    "REQ_EVENT": REQ_EVENT,
+    "Stimulus": Stimulus,
+    "borrow_step": borrow_step,
+    "gif_set": gif_set,
+}
+"""What the labs import for what a learner writes."""
 WRONG = [pytest.param(e, w.code, w.message, id=f"{e.id}: {w.name}") for e in EXERCISES for w in e.wrong]
 
 
@@ -47,7 +58,7 @@ def by_id(item: Exercise | Asked) -> str:
 
 
 def answer(exercise: Exercise, code: str) -> object:
-    names: dict[str, object] = {"Stimulus": Stimulus, "REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
+    names = dict(NAMES)
     exec(code, names)  # noqa: S102  # what a learner's cell does
     return names[exercise.variable]
 
@@ -121,6 +132,7 @@ ENDLESS = [
     (lab03.break_it, itertools.repeat(Stimulus(at="work"))),
     (lab04.four_more, [Stimulus(at="work", times=10**12)]),
     (lab04.int_ctl, 1 << 100),
+    (lab05.spy, "start: jmp start"),
     (lab07.break_it, itertools.repeat(Stimulus(at="work"))),
 ]
 

@@ -30,7 +30,7 @@ SOURCES = (
     r"Linux \d\.\d+(-rc\d+)? Documentation/[\w./-]+\.rst",
     r"Linux commit [0-9a-f]{12}",
     r"Linux commits [0-9a-f]{12}(, [0-9a-f]{12})+",
-    r"kvm-unit-tests x86/\w+\.c( [\w ]+)?",
+    r"kvm-unit-tests x86/\w+\.c( [\w -]+)?",
     r"KVM mailing list 20\d\d-\d\d-\d\d, .{3,}",
     r'"Virtual NMI feature" v[1-7], .{3,}',
     r"(Xen|QEMU|Bochs|FreeBSD) .{3,}",

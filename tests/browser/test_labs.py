@@ -10,18 +10,13 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import NotebookPage
-from vnmi_lab.checks import Exercise, Prediction, lab01, lab02, lab03, lab04, lab07
+from vnmi_lab.checks import Exercise, Prediction
+from vnmi_lab.checks.course import COURSE
 
 pytestmark = pytest.mark.browser
 
 LABS = Path(__file__).parent.parent.parent / "labs"
-MODULES = {
-    "01_nmi_on_bare_metal": lab01,
-    "02_event_injection": lab02,
-    "03_iret_interception": lab03,
-    "04_vnmi": lab04,
-    "07_write_it_yourself": lab07,
-}
+MODULES = {f"{lab.number}_{lab.slug}": lab.module() for lab in COURSE if lab.exists}
 QUICK = "01_nmi_on_bare_metal"
 """The lab that is gone through each time; the others are slow."""
 
