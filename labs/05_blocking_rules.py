@@ -330,3 +330,6 @@ lab.nmi_allowed.check(nmi_allowed)
 #
 # **Next:** Lab 06, when delivery fails. Nothing blocks, the NMI is on its way, and then
 # a page is missing.
+
+# %%
+lab.left()

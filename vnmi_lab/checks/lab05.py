@@ -26,6 +26,7 @@ from vnmi_lab.checks.lab05_predictions import (
 from vnmi_lab.checks.measure import counted, entries, number
 from vnmi_lab.checks.prediction import LONGEST
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
+from vnmi_lab.checks.standing import Left
 from vnmi_lab.hv.profiles import LEGACY, PATCH_V4, POLICIES, VNMI
 from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Stimulus
@@ -287,3 +288,4 @@ table = Exercise(
 )
 
 EXERCISES = (returns, spy, table, nmi_allowed)
+left = Left(PREDICTIONS, EXERCISES)
