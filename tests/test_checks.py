@@ -271,7 +271,8 @@ def test_a_letter_that_is_no_option_is_refused() -> None:
 
 def test_true_answers_are_not_all_in_one_place() -> None:
     for module in MODULES:
-        assert len({p.answer() for p in module.PREDICTIONS if isinstance(p, Prediction)}) >= 3
+        letters = [p.answer() for p in module.PREDICTIONS if isinstance(p, Prediction)]
+        assert len(set(letters)) >= min(3, len(letters) - 1), module
 
 
 # --- predictions on the timeline -------------------------------------------------------
