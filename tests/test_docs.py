@@ -26,7 +26,8 @@ def test_the_examples_of_a_page_say_what_stands_there(page: Path, monkeypatch: p
 
 
 def test_every_page_with_code_is_run_by_something() -> None:
-    fenced = {path for path in (ROOT / "docs").rglob("*.md") if re.search(r"^```\w", path.read_text(), re.MULTILINE)}
+    code = re.compile(r"^```(python|pycon|console|sh|bash|shell)", re.MULTILINE)
+    fenced = {path for path in (ROOT / "docs").rglob("*.md") if code.search(path.read_text(encoding="utf-8"))}
     assert {path.name for path in fenced - set(EXAMPLES)} <= ELSEWHERE.keys()
     assert {"python.md", "command-line.md", "quick-start.md"} <= {path.name for path in EXAMPLES}
 
