@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 _INTERRUPTED = 130
+_LONGEST = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +334,25 @@ def _progress(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("notebooks", nargs="+", type=_file, metavar="NOTEBOOK", help="a learner's notebook of a lab")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--seconds", type=_seconds, default=30, help="how long a cell may take (default: 30)")
+    parser.epilog = "Each runs in a process of its own, with limits: SECURITY.md says what they hold back, and where."
+
+
+def _check(options: argparse.Namespace) -> int:
+    from vnmi_lab.grading import commands
+
+    return commands.check(options.notebooks, seconds=options.seconds, as_json=options.json)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to {_LONGEST}")
+    return int(text)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -363,5 +383,6 @@ COMMANDS = {
         _explore,
     ),
     "progress": Command("show a map of the course with all you did", _progress_arguments, _progress),
+    "check": Command("run learners' notebooks and judge their exercises", _check_arguments, _check),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

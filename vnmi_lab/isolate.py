@@ -46,10 +46,10 @@ class Hook:
 
     def __call__(self, vcpu: Vcpu, *args: object) -> object:
         """Run the hook on the vCPU's fields and VMCB, and take over what it made of them."""
-        answer = self._ask({"fields": _fields(vcpu), "vmcb": _vmcb(vcpu), "features": _features(vcpu), "args": args})
+        answer = self._ask({**state_of(vcpu), "args": args})
         if "error" in answer:
             raise LearnerError(str(answer["error"]))
-        _take(vcpu, answer)
+        take(vcpu, answer)
         return answer.get("result")
 
     def close(self) -> None:
@@ -131,19 +131,23 @@ def ask(
 # --- what crosses the pipe -------------------------------------------------------------------------------------------
 
 
-def _fields(vcpu: Vcpu) -> dict[str, Any]:
-    return {name: getattr(vcpu, name) for name in FIELDS}
+def state_of(vcpu: Vcpu) -> dict[str, Any]:
+    """Return all of a vCPU that a hook may see or change, as JSON has it."""
+    return {
+        "fields": {name: getattr(vcpu, name) for name in FIELDS},
+        "vmcb": b64encode(vcpu.vmcb.to_bytes()).decode(),
+        "features": {name: getattr(vcpu.features, name) for name in Features.__slots__},
+    }
 
 
-def _vmcb(vcpu: Vcpu) -> str:
-    return b64encode(vcpu.vmcb.to_bytes()).decode()
+def vcpu_of(state: dict[str, Any], ops: NmiOps) -> Vcpu:
+    """Return a vCPU in a state, under a policy."""
+    vcpu = Vcpu(Cpu(), VMCB_PA, ops, Features(**state["features"]))
+    take(vcpu, state)
+    return vcpu
 
 
-def _features(vcpu: Vcpu) -> dict[str, bool]:
-    return {name: getattr(vcpu.features, name) for name in Features.__slots__}
-
-
-def _take(vcpu: Vcpu, answer: dict[str, Any]) -> None:
+def take(vcpu: Vcpu, answer: dict[str, Any]) -> None:
     """Take over fields and VMCB, each only if it still has the type it had."""
     vmcb = b64decode(answer["vmcb"])
     if len(vmcb) != len(vcpu.vmcb.to_bytes()):
@@ -175,15 +179,14 @@ def child(path: Path, name: str, parent: str) -> None:
 
 
 def _answer(function: Callable[..., object], parent: str, question: dict[str, Any]) -> dict[str, Any]:
-    vcpu = Vcpu(Cpu(), VMCB_PA, POLICIES[parent], Features(**question["features"]))
-    _take(vcpu, question)
+    vcpu = vcpu_of(question, POLICIES[parent])
     try:
         result = function(vcpu, *question["args"])
     except LearnerError as problem:
         return {"error": str(problem)}
     if result is not None and not isinstance(result, bool | int):
         return {"error": f"{function.__name__} returned {result!r}; a hook returns nothing, a number, or True or False"}
-    return {"fields": _fields(vcpu), "vmcb": _vmcb(vcpu), "result": result}
+    return {**state_of(vcpu), "result": result}
 
 
 if __name__ == "__main__":
