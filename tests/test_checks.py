@@ -24,6 +24,7 @@ from vnmi_lab.checks import (
     lab04,
     lab05,
     lab07,
+    lab09,
     progress,
 )
 from vnmi_lab.checks.course import COURSE
@@ -134,6 +135,8 @@ ENDLESS = [
     (lab04.int_ctl, 1 << 100),
     (lab05.spy, "start: jmp start"),
     (lab07.break_it, itertools.repeat(Stimulus(at="work"))),
+    (lab09.worst, [Stimulus(at="work", times=10**12)]),
+    (lab09.formula, lambda n: 10 ** (10**n)),  # a number of a million digits
 ]
 
 

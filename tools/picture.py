@@ -6,20 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vnmi_lab.checks import lab01
-from vnmi_lab.timeline import build, svg
+from vnmi_lab.library import find
+from vnmi_lab.timeline import build, sidestill, svg
+from vnmi_lab.timeline.side import side
 from vnmi_lab.trace import Trace
 
 ROOT = Path(__file__).parent.parent
-PICTURES: dict[str, Callable[[], Trace]] = {
-    "docs/first-picture.svg": lab01.second_nmi.trace,
-    "labs/pictures/one_nmi.svg": lambda: Trace(lab01.one_nmi(), "One NMI"),
+SLIDE = "Two NMIs, the second in the handler of the first: IRET interception above, vNMI below"
+PICTURES: dict[str, Callable[[], str]] = {
+    "docs/first-picture.svg": lambda: svg(build(lab01.second_nmi.trace())),
+    "labs/pictures/one_nmi.svg": lambda: svg(build(Trace(lab01.one_nmi(), "One NMI"))),
+    "labs/pictures/legacy_and_vnmi.svg": lambda: sidestill.svg(side(find("in-handler"), ("legacy", "vnmi"), SLIDE)),
 }
-"""Each picture's file, and the run that is in it."""
+"""Each picture's file, and what draws it."""
 
 
 def draw(name: str) -> str:
     """Return a picture."""
-    return svg(build(PICTURES[name]())) + "\n"
+    return PICTURES[name]() + "\n"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ LOOP = Guest.of(
 GAINS = ("steps", "delivered", "merged", "intr_exits", "iret_exits", "db_exits", "other_exits")
 KINDS = {0x60: "intr_exits", 0x74: "iret_exits", 0x41: "db_exits"}
 MOST_STATES = 20_000
+MOST_VCPUS, FEWEST_VCPUS, LEAST_STEPS = 4096, 16, 500
+"""Of a sweep: how many vCPUs run at once, and how many steps each makes at least, so that its start does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,13 @@ def simulate(table: Table, rate: float, *, arrivals: int = 1_000_000, vcpus: int
 def sweep(policies: Sequence[NmiOps], rates: Sequence[float], *, arrivals: int = 100_000) -> list[Point]:
     """Return a point for each policy and rate."""
     tables = [compile_table(ops) for ops in policies]
-    return [simulate(table, rate, arrivals=arrivals) for table in tables for rate in rates]
+    return [point(table, rate, arrivals) for table in tables for rate in rates]
+
+
+def point(table: Table, rate: float, arrivals: int) -> Point:
+    """Simulate one rate with as many vCPUs as leave each of them enough steps."""
+    vcpus = int(arrivals * 1000 / (max(rate, 1.0) * LEAST_STEPS))
+    return simulate(table, rate, arrivals=arrivals, vcpus=max(FEWEST_VCPUS, min(MOST_VCPUS, vcpus)))
 
 
 def plot(points: Sequence[Point]) -> Figure:
@@ -169,8 +177,9 @@ def plot(points: Sequence[Point]) -> Figure:
     for axes, (title, field) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for policy, marker in zip(policies, MARKERS, strict=False):
             line = [(point.rate, getattr(point, field)) for point in points if point.policy == policy]
-            axes.plot(*zip(*line, strict=True), marker=marker, markersize=4, label=policy)
+            axes.plot(*zip(*line, strict=True), marker=marker, markersize=4, label=policy, clip_on=False)
         axes.set(title=title, xlabel="NMIs for each 1,000 steps", xscale="log", ylim=(0, None))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.title.set_fontsize(10)
         axes.grid(visible=True, alpha=0.3)
     figure.axes[0].legend(frameon=False, fontsize=9)
