@@ -41,3 +41,13 @@ def test_what_is_asked_has_the_number_of_its_lab(lab: Lab) -> None:
     assert bool(asked) == lab.exists
     assert all(id_.startswith(f"lab{lab.number}.") for id_ in asked)
     assert len(set(asked)) == len(asked)
+
+
+def test_lab_00_has_the_map_with_the_minutes() -> None:
+    rows = re.findall(
+        r"^# \| \[?(\d\d) ([^]|]+?)(?:\]\(([^)]+)\))? \| (\d+) \| ([^|]+) \|$", source(COURSE[0]), re.MULTILINE
+    )
+    assert [(number, title, int(minutes)) for number, title, _link, minutes, _about in rows] == [
+        (lab.number, lab.title, lab.minutes) for lab in COURSE
+    ]
+    assert all(link in ("", lab.notebook) for lab, (_n, _t, link, _m, _a) in zip(COURSE, rows, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vnmi_lab.checks import lab01
+from vnmi_lab.checks import lab00, lab01
 from vnmi_lab.library import find
 from vnmi_lab.timeline import build, sidestill, svg
 from vnmi_lab.timeline.side import side
@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 SLIDE = "Two NMIs, the second in the handler of the first: IRET interception above, vNMI below"
 PICTURES: dict[str, Callable[[], str]] = {
     "docs/first-picture.svg": lambda: svg(build(lab01.second_nmi.trace())),
+    "labs/pictures/start.svg": lambda: svg(build(lab00.first())),
     "labs/pictures/one_nmi.svg": lambda: svg(build(Trace(lab01.one_nmi(), "One NMI"))),
     "labs/pictures/legacy_and_vnmi.svg": lambda: sidestill.svg(side(find("in-handler"), ("legacy", "vnmi"), SLIDE)),
 }
