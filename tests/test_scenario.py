@@ -157,6 +157,7 @@ AT_ONCE = [  # scenario, handler runs on bare metal
     ("v1~plain~bare~nmi@work~nmix5@body", 2),  # none of them can be taken at once
     ("v1~gif~bare~nmix2@closed", 1),
     ("v1~plain~bare~nmix2@work~nmix2@rest", 4),
+    ("v1~plain~bare~nmix2@later~nmix2@work", 4),  # in whatever order they are written
     ("v1~plain~bare~nmix2@h2", 0),  # never gets there
 ]
 

@@ -212,20 +212,30 @@ def at_once(guest: Guest, stimuli: tuple[Stimulus, ...], switches: Switches) -> 
     That is why KVM lets two wait: the first would have been taken at once (KVM process_nmi).
     """
     made = [s for s in stimuli if s.what not in MOVES]
-    i = 0
-    while i < len(made):
-        first = made[i]
-        if first.what == "nmi" and first.times > 1:
-            made[i] = replace(first, times=1)
-            taken = _taken_at_once(guest, tuple(made), i, switches)
-            if taken is None:
-                made[i] = first
-            else:
-                rest = replace(first, at=taken + 1, times=first.times - 1)
-                made[i : i + 1] = [replace(first, at=taken, times=1), rest]
-                i += 1
-        i += 1
+    several = {i for i, s in enumerate(made) if s.what == "nmi" and s.times > 1}
+    while several:  # in the order in which they come: what comes earlier moves what comes later
+        number = _first_to_come(guest, tuple(made), several, switches)
+        several.discard(number)
+        first = made[number]
+        made[number] = replace(first, times=1)
+        taken = _taken_at_once(guest, tuple(made), number, switches)
+        if taken is None:
+            made[number] = first
+        else:
+            made[number] = replace(first, at=taken, times=1)
+            made.append(replace(first, at=taken + 1, times=first.times - 1))
     return tuple(made)
+
+
+def _first_to_come(guest: Guest, stimuli: tuple[Stimulus, ...], several: set[int], switches: Switches) -> int:
+    """Return which of several stimuli comes first; where none of them comes any more, any."""
+    if len(several) > 1:
+        machine = BareMetal(guest, stimuli, switches)
+        for _ in range(ENOUGH):
+            came = several - set(machine.schedule.due)
+            if came or not machine.step():
+                return min(came or several)
+    return min(several)
 
 
 def _taken_at_once(guest: Guest, stimuli: tuple[Stimulus, ...], number: int, switches: Switches) -> int | None:
