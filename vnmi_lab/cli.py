@@ -353,6 +353,35 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def _practice_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="which problem (default: 1)")
+    parser.add_argument("--level", type=int, default=1, metavar="L", help="1 (bare metal) to 5 (faults, find the bug)")
+    parser.add_argument("--reveal", action="store_true", help="add the answer, and why each option is right or wrong")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--print", type=int, metavar="N", dest="sheet", help="N problems from S on as an HTML page")
+    parser.add_argument("-o", "--output", type=_file, metavar="FILE", help="write here instead of to the terminal")
+    parser.add_argument("--key", type=_file, metavar="FILE", help="with --print: write the answers to this page")
+
+
+def _practice(options: argparse.Namespace) -> int:
+    from vnmi_lab.checks import practice
+
+    if options.key is not None and options.sheet is None:
+        raise _BadInputError("--key goes with --print N: it has the answers to those problems")
+    try:
+        made = practice.problems(1 if options.sheet is None else options.sheet, options.seed, options.level)
+    except ValueError as problem:
+        raise _BadInputError(problem) from None
+    if options.sheet is None:
+        told = practice.as_json if options.json else practice.text
+        _write(told(made[0], reveal=options.reveal), options.output)
+    else:
+        _write(practice.sheet(made), options.output)
+    if options.key is not None:
+        _write(practice.key(made), options.key)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     from vnmi_lab.doctor import doctor
@@ -384,5 +413,8 @@ COMMANDS = {
     ),
     "progress": Command("show a map of the course with all you did", _progress_arguments, _progress),
     "check": Command("run learners' notebooks and judge their exercises", _check_arguments, _check),
+    "practice": Command(
+        "a problem that the machine makes and answers, or a sheet of them", _practice_arguments, _practice
+    ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

@@ -4,6 +4,7 @@ from vnmi_lab.widgets.bench import Bench
 from vnmi_lab.widgets.compare import Compare, side_by_side
 from vnmi_lab.widgets.graph import StateGraph, state_graph
 from vnmi_lab.widgets.notebook import load_ipython_extension, register
+from vnmi_lab.widgets.practice import Practice, practice
 from vnmi_lab.widgets.predict import Predict
 from vnmi_lab.widgets.progress import ProgressPanel, progress
 from vnmi_lab.widgets.show import show
@@ -12,11 +13,13 @@ from vnmi_lab.widgets.timeline import Timeline
 __all__ = [
     "Bench",
     "Compare",
+    "Practice",
     "Predict",
     "ProgressPanel",
     "StateGraph",
     "Timeline",
     "load_ipython_extension",
+    "practice",
     "progress",
     "show",
     "side_by_side",
