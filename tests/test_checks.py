@@ -24,6 +24,7 @@ from vnmi_lab.checks import (
     lab04,
     lab05,
     lab07,
+    lab08,
     lab09,
     progress,
 )
@@ -33,7 +34,7 @@ from vnmi_lab.checks.placing import NOT_YET, moment
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.result import SHOWN, Outcome
 from vnmi_lab.hv.ops import EBUSY
-from vnmi_lab.hv.svm import borrow_step, gif_set
+from vnmi_lab.hv.svm import borrow_step, gif_set, open_window
 from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.machine import Stimulus
 
@@ -49,6 +50,7 @@ NAMES: dict[str, object] = {
     "Stimulus": Stimulus,
     "borrow_step": borrow_step,
     "gif_set": gif_set,
+    "open_window": open_window,
 }
 """What the labs import for what a learner writes."""
 WRONG = [pytest.param(e, w.code, w.message, id=f"{e.id}: {w.name}") for e in EXERCISES for w in e.wrong]
@@ -137,6 +139,9 @@ ENDLESS = [
     (lab07.break_it, itertools.repeat(Stimulus(at="work"))),
     (lab09.worst, [Stimulus(at="work", times=10**12)]),
     (lab09.formula, lambda n: 10 ** (10**n)),  # a number of a million digits
+    *((exercise, itertools.repeat(Stimulus(at="open"))) for exercise in (lab08.stuck, lab08.lose, lab08.alarm)),
+    (lab08.one_more, [Stimulus(at="closed", times=10**12)]),
+    (lab08.where, 1 << 100),
 ]
 
 
@@ -175,6 +180,7 @@ RAISES = [
     (lab03.break_it, "attack = [Stimulus(at='leav')]", "did you mean 'leave'?", "Stimulus(at='leav'"),
     (lab04.four_more, "stimuli = [Stimulus(at='mor')]", "did you mean 'more'?", "Stimulus(at='mor'"),
     (lab07.break_it, "attack = [Stimulus(at='handlr')]", "did you mean 'handler'?", "Stimulus(at='handlr'"),
+    (lab08.stuck, "attack = [Stimulus(at='dne', times=2)]", "did you mean 'done'?", "Stimulus(at='dne'"),
 ]
 
 

@@ -6,24 +6,28 @@ from collections.abc import Callable
 
 import pytest
 
-from vnmi_lab.checks import Exercise, Result, lab03, lab04, lab07
+from vnmi_lab.checks import Exercise, Result, lab03, lab04, lab07, lab08
 from vnmi_lab.checks.costs import costs
 from vnmi_lab.checks.hooks import AT_ONCE, BOTH, SEEN, YOURS, told
 from vnmi_lab.hv.calls import FUNCTIONS
-from vnmi_lab.hv.svm import borrow_step
+from vnmi_lab.hv.svm import borrow_step, open_window
 from vnmi_lab.hv.vcpu import REQ_EVENT
 from vnmi_lab.judge import CHEAP
 from vnmi_lab.laws import COMES_TO_REST, LAWS, NO_EXITS
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.rules import GRADES
 
-HOOKS = (lab03.write_it, lab04.process_nmi, *lab07.EXERCISES[1:5])
+MENDED = (lab08.process_nmi, lab08.is_vnmi_pending, lab08.set_vnmi_pending)
+HOOKS = (lab03.write_it, lab04.process_nmi, *lab07.EXERCISES[1:5], *MENDED)
+
+WRITTEN = (*HOOKS, lab08.enable_nmi_window)
+"""That one is judged by more than a search."""
 
 
 def written(exercise: Exercise, body: str, *, name: str = "", argument: str = "vcpu") -> Result:
     """Check a function with this body."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
+    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step, "open_window": open_window}
     exec(f"def {name or exercise.variable}({argument}):\n{lines}", names)  # noqa: S102 - what a learner's cell does
     return exercise.check(names[name or exercise.variable])
 
@@ -38,7 +42,7 @@ RAISES = [
 ]
 
 
-@pytest.mark.parametrize("exercise", HOOKS, ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.id)
 @pytest.mark.parametrize(("body", "said", "line"), RAISES)
 def test_what_cannot_run_is_shown_in_the_learners_own_line(exercise: Exercise, body: str, said: str, line: str) -> None:
     result = written(exercise, body)
@@ -47,14 +51,14 @@ def test_what_cannot_run_is_shown_in_the_learners_own_line(exercise: Exercise, b
     assert line in result.line
 
 
-@pytest.mark.parametrize("exercise", HOOKS, ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.id)
 def test_a_function_without_its_argument_is_answered(exercise: Exercise) -> None:
     result = written(exercise, "return", argument="")
     assert result.outcome == "raised"
     assert "takes 0 positional arguments" in result.message
 
 
-@pytest.mark.parametrize("exercise", HOOKS, ids=lambda exercise: exercise.id)
+@pytest.mark.parametrize("exercise", WRITTEN, ids=lambda exercise: exercise.id)
 def test_a_function_of_another_name_is_answered(exercise: Exercise) -> None:
     result = written(exercise, "vcpu.kicks", name="mine")
     assert result.message == f"The function must be called `{exercise.variable}`, as in KVM, not `mine`."
@@ -80,7 +84,7 @@ def test_a_function_that_never_repeats_a_state_is_answered() -> None:
 @pytest.mark.parametrize("exercise", HOOKS, ids=lambda exercise: exercise.id)
 def test_a_counterexample_opens_at_the_step_that_breaks_the_law(exercise: Exercise) -> None:
     for wrong in exercise.wrong:
-        names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
+        names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step, "open_window": open_window}
         exec(wrong.code, names)  # noqa: S102 - what a learner's cell does
         result = exercise.check(names[exercise.variable])
         assert "The shortest schedule: " in result.message
@@ -93,7 +97,7 @@ def test_a_counterexample_opens_at_the_step_that_breaks_the_law(exercise: Exerci
 
 
 def test_a_trace_shows_the_learners_function_and_what_it_changed() -> None:
-    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step}
+    names: dict[str, object] = {"REQ_EVENT": REQ_EVENT, "borrow_step": borrow_step, "open_window": open_window}
     exec(lab03.write_it.wrong[0].code, names)  # noqa: S102 - what a learner's cell does
     result = lab03.write_it.check(names["iret_interception"])
     assert result.trace is not None

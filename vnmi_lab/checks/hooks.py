@@ -129,6 +129,10 @@ SEEN: dict[str, Seen] = {
         "An NMI is injected where bare metal would have held it back: EVENTINJ looks at nothing.",
         "injected behind a closed door", "no", "yes",
     ),
+    "no_false_alarm": Seen(
+        "The host's log has a warning, and nothing is wrong: the window that KVM asks for will open.",
+        "warnings", "0", "1",
+    ),
     NO_NEEDLESS_STEP.slug: Seen(
         "The guest is single-stepped, and what it waits for would have made it exit by itself.",
         "#DB exits there", "0", "1",
@@ -141,7 +145,8 @@ SEEN: dict[str, Seen] = {
 class Hook:
     """Judges a learner's version of function ``name`` in ``parent``: no case may break a law in any schedule.
 
-    ``done`` says what a right answer shows, ``laws`` are asked beside those of each case.
+    ``done`` says what a right answer shows, ``laws`` are asked beside those of each case. ``rests``: the guest must
+    come to rest, too; not where ``parent`` has a flaw of its own by which it never does.
     """
 
     name: str
@@ -149,6 +154,7 @@ class Hook:
     cases: tuple[Case, ...]
     done: str
     laws: tuple[Law, ...] = (AT_ONCE, BOTH)
+    rests: bool = True
 
     def __call__(self, answer: object) -> Verdict:
         """Put the function in its place and try every schedule; ``LearnerError`` when it cannot be run."""
@@ -178,12 +184,13 @@ class Hook:
     def _judged(self, case: Case, ops: NmiOps) -> Judged:
         search = case.search(ops)
         try:
-            return explore(replace(search, laws=search.laws + self.laws, most=MOST_STATES))
+            verdict = explore(replace(search, laws=search.laws + self.laws, most=MOST_STATES))
         except judge.LearnerError as error:
             raise in_their_line(error) from error
         except Exception as error:  # KVM stumbled over what the function left behind
             said = f"KVM cannot go on after your function: {type(error).__name__}: {error}."
             raise LearnerError(said, f"def {self.name}(vcpu):") from error
+        return verdict if self.rests or verdict.broken is not COMES_TO_REST else replace(verdict, broken=None)
 
 
 def in_their_line(error: judge.LearnerError) -> LearnerError:
