@@ -192,10 +192,10 @@ lab.fall_back
 # half of a comparison, on one machine. (These commands are not run here. They need root, and no guest may run.)
 #
 # ```text
-# grep -m1 -ow vnmi /proc/cpuinfo              # prints vnmi, or nothing
-# cat /sys/module/kvm_amd/parameters/vnmi      # Y: KVM uses it
-# modprobe -r kvm_amd; modprobe kvm_amd vnmi=0 # the KVM of Lab 03
-# modprobe -r kvm_amd; modprobe kvm_amd        # back again
+# grep -m1 -ow vnmi /proc/cpuinfo                # prints vnmi, or nothing
+# cat /sys/module/kvm_amd/parameters/vnmi        # Y: KVM uses it
+# modprobe -r kvm_amd; modprobe kvm_amd vnmi=0   # the KVM of Lab 03
+# modprobe -r kvm_amd; modprobe kvm_amd          # back again
 # ```
 #
 # While a nested guest runs, KVM does not use vNMI for the NMIs of the guest around it: `is_vnmi_enabled` says no in

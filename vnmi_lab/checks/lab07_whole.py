@@ -38,10 +38,10 @@ class Whole:
 
     def __repr__(self) -> str:
         """Return it for a terminal."""
-        return f"{wrapped(self.words)}\n{plain(HEAD, self.lines, numbers=False)}"
+        return f"{wrapped(self.words)}\n{plain(HEAD, self.lines)}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{prose(self.words)}</p>{html(HEAD, self.lines, 'vnmi-whole', numbers=False)}"
+        return f"<p>{prose(self.words)}</p>{html(HEAD, self.lines, 'vnmi-whole')}"
 
 
 def put_together(functions: Sequence[object], exercises: Sequence[Exercise]) -> Whole:

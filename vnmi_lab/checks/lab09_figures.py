@@ -8,7 +8,7 @@ from functools import cache
 from html import escape
 from typing import Any
 
-from vnmi_lab.checks.grid import Grid
+from vnmi_lab.checks.tables import Grid
 from vnmi_lab.checks.text import Note
 from vnmi_lab.compare import measure
 from vnmi_lab.costs import COSTS
