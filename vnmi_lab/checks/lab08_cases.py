@@ -136,11 +136,11 @@ class Symptom:
 
     def __repr__(self) -> str:
         """Return it for a terminal."""
-        return plain(self.head, self.lines, numbers=False)
+        return plain(self.head, self.lines)
 
     def _repr_html_(self) -> str:
         lines = [[cell.replace("`", "") for cell in line] for line in self.lines]
-        return html(self.head, lines, "vnmi-symptom", numbers=False)
+        return html(self.head, lines, "vnmi-symptom")
 
 
 def symptom(case: str) -> Symptom:
@@ -188,7 +188,7 @@ class Lineup:
         return "\n".join(wrapped(" - ".join(line)) for line in self.lines)
 
     def _repr_html_(self) -> str:
-        return html(self.head, self.lines, "vnmi-lineup", numbers=False)
+        return html(self.head, self.lines, "vnmi-lineup")
 
 
 def lineup() -> Lineup:
