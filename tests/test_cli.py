@@ -75,7 +75,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert all(
-        f"    {name} " in shown and command.help in " ".join(shown.split()) for name, command in cli.COMMANDS.items()
+        re.search(rf"^    {name}\s", shown, re.MULTILINE) and command.help in " ".join(shown.split())
+        for name, command in cli.COMMANDS.items()
     )
 
 

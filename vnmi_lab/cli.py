@@ -347,6 +347,18 @@ def _check(options: argparse.Namespace) -> int:
     return commands.check(options.notebooks, seconds=options.seconds, as_json=options.json)
 
 
+def _class_report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=_file, metavar="FILE.json", help="of check --json, or of progress")
+    parser.add_argument("--csv", type=_file, metavar="FILE", help="write every count")
+    parser.add_argument("--html", type=_file, metavar="FILE", help="write a page with what was missed most, and why")
+
+
+def _class_report(options: argparse.Namespace) -> int:
+    from vnmi_lab.grading import commands
+
+    return commands.class_report(options.files, options.csv, options.html)
+
+
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to {_LONGEST}")
@@ -415,6 +427,9 @@ COMMANDS = {
     "check": Command("run learners' notebooks and judge their exercises", _check_arguments, _check),
     "practice": Command(
         "a problem that the machine makes and answers, or a sheet of them", _practice_arguments, _practice
+    ),
+    "class-report": Command(
+        "count what a class did: CSV, and a page with what was missed most", _class_report_arguments, _class_report
     ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

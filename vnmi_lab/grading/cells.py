@@ -15,7 +15,7 @@ LARGEST = 50 << 20
 MOST_CELLS = 2_000
 RUNS_ITS_BODY = ("time", "timeit", "capture", "prun")
 """Cell magics whose cell is Python all the same."""
-_CHECKS = re.compile(r"\bvnmi_lab\.checks(?:\.|\s+import\s+)lab(\d\d)\b")
+_CHECKS = re.compile(r"\b(?:from\s+vnmi_lab\.checks\s+import\s+|import\s+vnmi_lab\.checks\.)lab(\d\d)\b")
 _CELL_MAGIC = re.compile(r"\s*%%(?P<name>\w+)[ \t]*(?P<line>[^\n]*)\n?(?P<body>.*)", re.DOTALL)
 _NOT_PYTHON = re.compile(r"(?P<indent>\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""``vnmi-lab check``: what it prints, and its exit code."""
+"""``vnmi-lab check`` and ``vnmi-lab class-report``: what they print and write, and their exit codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from vnmi_lab.grading import classpage, classroom
 from vnmi_lab.grading.cells import BadNotebookError
 from vnmi_lab.grading.report import Report, as_file, grade
 from vnmi_lab.grading.sandbox import Limits, walls
@@ -35,3 +36,18 @@ def check(notebooks: list[Path], *, seconds: int, as_json: bool) -> int:
     if not reports:
         return 2
     return 0 if len(reports) == len(notebooks) and all(one.earned == one.points for one in reports) else 1
+
+
+def class_report(files: list[Path], csv: Path | None, html: Path | None) -> int:
+    """Count files and write what is asked for, else a summary; 1 when a file could not be read, 2 when none could."""
+    counted, problems = classroom.count(files)
+    for problem in problems:
+        print(f"vnmi-lab class-report: {problem}", file=sys.stderr)
+    if not counted.learners:
+        return 2
+    for path, text in ((csv, classroom.as_csv), (html, classpage.page)):
+        if path is not None:
+            path.write_text(text(counted), encoding="utf-8", newline="\n")
+    if csv is None and html is None:
+        print(classroom.as_text(counted))
+    return 1 if problems else 0
