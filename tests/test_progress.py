@@ -440,6 +440,13 @@ def test_the_map_says_what_it_took() -> None:
     assert "2 tries, 2 hints, solution seen" in report()._repr_html_()
 
 
+def test_a_right_answer_counts_once_however_often_its_cell_is_run() -> None:
+    for outcome in ("incorrect", "correct", "correct", "raised", "correct"):
+        progress.note("lab01.two_runs", "check", outcome=outcome)
+    [mark] = [mark for row in rows() for mark in row.exercises if mark.id == "lab01.two_runs"]
+    assert (mark.state, mark.tries) == ("done", 3)
+
+
 def test_what_is_left_is_named_in_one_line_until_nothing_is() -> None:
     assert "predictions `interrupts_off`" in LEFT().text
     assert "exercises `two_runs`, `open_the_door`, `no_way_back`" in LEFT().text

@@ -17,10 +17,10 @@ State: TypeAlias = Literal["done", "tried", "new", "right", "wrong", "skipped"]
 SIGNS: dict[State, str] = {
     "done": "\N{CHECK MARK}",
     "tried": "\N{CIRCLE WITH LEFT HALF BLACK}",
-    "new": "\N{WHITE CIRCLE}",
     "right": "\N{CHECK MARK}",
     "wrong": "\N{MULTIPLICATION X}",
     "skipped": "\N{RIGHTWARDS ARROW WITH STROKE}",
+    "new": "\N{WHITE CIRCLE}",
 }
 
 
@@ -156,7 +156,9 @@ def _exercise(id_: str, notes: list[Noted]) -> Mark:
     hints = max((_number(one.get("number")) for one in notes if one.kind == "hint"), default=0)
     seen = any(one.kind == "solution" for one in notes)
     state: State = "done" if is_done else "tried" if tries else "new"
-    return Mark(id_, state, sum(one.times for one in tries), hints, seen)
+    # A right answer counts once: its cell is run again whenever the notebook is.
+    count = sum(one.times for one in tries if one.get("outcome") != "correct") + is_done
+    return Mark(id_, state, count, hints, seen)
 
 
 def _number(value: object) -> int:
