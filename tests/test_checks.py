@@ -23,6 +23,7 @@ from vnmi_lab.checks import (
     lab03,
     lab04,
     lab05,
+    lab06,
     lab07,
     lab08,
     lab09,
@@ -136,6 +137,8 @@ ENDLESS = [
     (lab04.four_more, [Stimulus(at="work", times=10**12)]),
     (lab04.int_ctl, 1 << 100),
     (lab05.spy, "start: jmp start"),
+    (lab06.visited, itertools.repeat("nmi_queued")),
+    (lab06.move, [Stimulus(at="work", times=10**12)]),
     (lab07.break_it, itertools.repeat(Stimulus(at="work"))),
     (lab09.worst, [Stimulus(at="work", times=10**12)]),
     (lab09.formula, lambda n: 10 ** (10**n)),  # a number of a million digits
@@ -179,6 +182,7 @@ RAISES = [
     (lab02.nest, "script = [('icpt', 'irte'), 'run']", "iret", "('icpt', 'irte')"),
     (lab03.break_it, "attack = [Stimulus(at='leav')]", "did you mean 'leave'?", "Stimulus(at='leav'"),
     (lab04.four_more, "stimuli = [Stimulus(at='mor')]", "did you mean 'more'?", "Stimulus(at='mor'"),
+    (lab06.move, "schedule = [Stimulus(at='savd', what='migrate')]", "did you mean 'saved'?", "Stimulus(at='savd'"),
     (lab07.break_it, "attack = [Stimulus(at='handlr')]", "did you mean 'handler'?", "Stimulus(at='handlr'"),
     (lab08.stuck, "attack = [Stimulus(at='dne', times=2)]", "did you mean 'done'?", "Stimulus(at='dne'"),
 ]
@@ -235,6 +239,8 @@ OTHER_GOOD = [
     (lab04.int_ctl, "int_ctl = 0x04001800"),
     (lab04.four_more, "stimuli = [Stimulus(at='start', times=2), Stimulus(at='done')]"),
     (lab04.four_more, "stimuli = [Stimulus(at='work'), Stimulus(at='handler', times=3), Stimulus(at='done')]"),
+    (lab06.complete_interrupts, lab06.complete_interrupts.good.replace("nmi_injected = True", "nmi_pending += 1")),
+    (lab06.move, "schedule = [Stimulus(at='saved', what='migrate'), Stimulus(at='work'), Stimulus(at='saved')]"),
 ]
 
 

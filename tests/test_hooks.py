@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vnmi_lab.checks import Exercise, Result, lab03, lab04, lab07, lab08
+from vnmi_lab.checks import Exercise, Result, lab03, lab04, lab06, lab07, lab08
 from vnmi_lab.checks.costs import costs
 from vnmi_lab.checks.hooks import AT_ONCE, BOTH, SEEN, YOURS, told
 from vnmi_lab.hv.calls import FUNCTIONS
@@ -18,7 +18,7 @@ from vnmi_lab.machine import Stimulus
 from vnmi_lab.rules import GRADES
 
 MENDED = (lab08.process_nmi, lab08.is_vnmi_pending, lab08.set_vnmi_pending)
-HOOKS = (lab03.write_it, lab04.process_nmi, *lab07.EXERCISES[1:5], *MENDED)
+HOOKS = (lab03.write_it, lab04.process_nmi, lab06.complete_interrupts, *lab07.EXERCISES[1:5], *MENDED)
 
 WRITTEN = (*HOOKS, lab08.enable_nmi_window)
 """That one is judged by more than a search."""

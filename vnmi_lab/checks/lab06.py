@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from reprlib import repr as short
 
-from vnmi_lab.checks.answers import listed, tabled
-from vnmi_lab.checks.exercise import Exercise, LearnerError, Wrong
+from vnmi_lab.checks.answers import listed, tabled, under_kvm
+from vnmi_lab.checks.exercise import Exercise, Wrong
 from vnmi_lab.checks.hooks import Hook
 from vnmi_lab.checks.lab03 import exit_of, next_step
 from vnmi_lab.checks.lab06_predictions import (
     FAR_HANDLER,
     PREDICTIONS,
+    STOPPING,
     STOPS,
     WORKS,
     delivered_late,
@@ -281,10 +282,8 @@ def _judge_move(answer: object) -> Verdict:
     if sent["nmi"] > MOST_NMIS or sent["migrate"] > MOST_MOVES:
         found = f"{sent['nmi']:,} NMIs and {sent['migrate']:,} moves"
         return wrong(f"You have {found}; the task is to use at most {MOST_NMIS} NMIs and {MOST_MOVES} move.")
-    try:
-        runs = {name: Trace(moved(ops, stimuli), f"Your schedule: {name}", LONGEST * 2) for name, ops in SIDES.items()}
-    except ValueError as error:
-        raise LearnerError(f"Nothing can happen there: {error}.", short(stimuli)) from error
+    machines = {name: under_kvm(STOPPING, ops, stimuli) for name, ops in SIDES.items()}
+    runs = {name: Trace(machine, f"Your schedule: {name}", LONGEST * 2) for name, machine in machines.items()}
     trace = runs["patch v4"]
     handlers = entries(trace)
     nested = next((step for step in handlers if depth(step) > 1), None)
