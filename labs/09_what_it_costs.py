@@ -99,8 +99,17 @@ lab.shadowed
 # So KVM still has its three windows: the IRET, one step, and the STGI. Linux 6.4 warned when it opened one with vNMI
 # on. The warning was wrong, not the window: CVE-2024-39483. <!-- claim: 09-05 -->
 #
-# In a guest under SEV-ES, KVM can neither intercept IRET nor read RIP. Such a guest says by itself that its NMI is
-# over: one exit, NMI_COMPLETE, for each NMI. A Linux guest does so with vNMI, too. <!-- claim: 09-06 -->
+# And then there are guests that KVM cannot look into. Under SEV-ES it can neither intercept IRET nor read RIP. So
+# such a guest has to say by itself that its NMI is over, and it sends a message: NMI_COMPLETE. (In this lab a
+# `vmmcall` carries the message.)
+
+# %%
+lab.says_so
+
+# %% [markdown]
+# One exit for each NMI, with vNMI and without. Before Linux 6.6 the message went to `iret_interception`, which has a
+# branch for these guests: it counts and notes the IRET, and leaves the intercept and RIP alone. Since 6.6 the message
+# unmasks at once (commits 389fbbec261b and a6bb57090297). <!-- claim: 09-06 -->
 
 # %% [markdown]
 # ### Exercise 2: the worst that can be
@@ -198,8 +207,11 @@ lab.fall_back
 # modprobe -r kvm_amd; modprobe kvm_amd          # back again
 # ```
 #
-# While a nested guest runs, KVM does not use vNMI for the NMIs of the guest around it: `is_vnmi_enabled` says no in
-# guest mode, and the old way is taken. <!-- claim: 09-11 -->
+# `is_vnmi_enabled` asks a bit, V_NMI_ENABLE, and first it asks *which* VMCB. While a nested guest runs, the function
+# `get_vnmi_vmcb_l1` has none to give, so the answer is no, and the NMIs of the guest around it go the old way. Patch
+# v4 had a `get_vnmi_vmcb` that gave the nested guest's. The two guests have NMIs of their own, and must not share the
+# bits.
+# <!-- claim: 09-11 -->
 
 # %% [markdown]
 # ## 6. What the counters count

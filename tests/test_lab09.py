@@ -14,7 +14,9 @@ from vnmi_lab.checks.lab03 import GUEST
 from vnmi_lab.checks.lab09 import RATIO, both_ways, in_the_log, logged
 from vnmi_lab.checks.lab09_figures import PRICED, Rates, counters, over_rates, prices
 from vnmi_lab.costs import COSTS
-from vnmi_lab.hv.profiles import LEGACY, VNMI
+from vnmi_lab.hv.ops import NmiOps
+from vnmi_lab.hv.profiles import LEGACY, PATCH_V4, VNMI, is_vnmi_enabled_v4
+from vnmi_lab.hv.svm import is_vnmi_enabled
 from vnmi_lab.hv.vcpu import Features
 from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import Stimulus
@@ -94,6 +96,13 @@ def test_vnmi_needs_all_three() -> None:
     for cpuid, vgif, parameter in product((False, True), repeat=3):
         features = Features(vnmi_cpuid=cpuid, vgif=vgif, vnmi=parameter)
         assert features.has_vnmi == (cpuid and vgif and parameter)
+
+
+@pytest.mark.parametrize("ops", [VNMI, PATCH_V4], ids=lambda ops: ops.name)
+def test_which_vmcb_is_asked_while_a_nested_guest_runs(ops: NmiOps) -> None:
+    vcpus = [Kvm(GUEST, ops, Features(guest_mode=nested)).vcpu for nested in (False, True)]
+    enabled = is_vnmi_enabled if ops is VNMI else is_vnmi_enabled_v4
+    assert [enabled(vcpu) for vcpu in vcpus] == [True, ops is PATCH_V4]
 
 
 def test_the_log_has_a_line_for_each_way_in_and_out() -> None:

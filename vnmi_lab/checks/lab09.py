@@ -20,6 +20,7 @@ from vnmi_lab.checks.lab09_predictions import (
     kicks,
     merged_too,
     old_way,
+    says_so,
     shadowed,
 )
 from vnmi_lab.checks.measure import counted, entries, exits
@@ -51,6 +52,7 @@ __all__ = [
     "over_rates",
     "prices",
     "read_it",
+    "says_so",
     "shadowed",
     "worst",
 ]

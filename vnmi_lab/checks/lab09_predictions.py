@@ -117,6 +117,21 @@ shadowed = Prediction(
     "Two NMIs in a shadow",
 )
 
+says_so = Prediction(
+    "lab09.says_so",
+    "A guest under SEV-ES, on a processor with vNMI. One NMI arrives. The guest is Linux, and its handler begins with "
+    "NMI_COMPLETE. Which exits does this NMI cost beside the kick?",
+    (
+        Option("None: the processor keeps the mask.", (), "It does. But the guest sends its message all the same."),
+        Option("One: NMI_COMPLETE.", ("VMMCALL",), "The guest cannot know that nobody needs it, and so it sends it."),
+        Option("One: its IRET.", ("IRET",), "The IRET of such a guest cannot be intercepted."),
+    ),
+    lambda: _scene("sev-es"),
+    extra,
+    _first_arrival,
+    "A guest that KVM cannot look into",
+)
+
 fall_back = Prediction(
     "lab09.fall_back",
     "A kernel that knows vNMI runs on a processor whose CPUID does not have it. One NMI arrives. What happens?",
@@ -158,4 +173,4 @@ counted_twice = Prediction(
     "A delivery that is interrupted",
 )
 
-PREDICTIONS = (merged_too, shadowed, fall_back, counted_twice)
+PREDICTIONS = (merged_too, shadowed, says_so, fall_back, counted_twice)
