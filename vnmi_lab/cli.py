@@ -100,9 +100,7 @@ def _open_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(options: argparse.Namespace) -> int:
-    origin = labs.source()
-    if origin is None:
-        raise labs.UnknownLabError("this installation has no labs: vnmi-lab doctor says more")
+    origin = _origin()
     folder = origin if labs.in_checkout(origin) else _work_folder(origin, options.folder)
     target = labs.find(folder, options.lab) if options.lab else folder
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *options.rest]
@@ -111,6 +109,14 @@ def _open(options: argparse.Namespace) -> int:
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in command:
         command.append("--allow-root")
     return subprocess.run(command, check=False).returncode  # noqa: S603  # our own Python, and the user's own options
+
+
+def _origin() -> Path:
+    """Return the labs of this installation."""
+    origin = labs.source()
+    if origin is None:
+        raise labs.UnknownLabError("this installation has no labs: vnmi-lab doctor says more")
+    return origin
 
 
 def _work_folder(origin: Path, folder: Path) -> Path:
@@ -359,6 +365,16 @@ def _class_report(options: argparse.Namespace) -> int:
     return commands.class_report(options.files, options.csv, options.html)
 
 
+def _assignment_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=_file, metavar="FOLDER", help="where the course is made: source/ and settings")
+
+
+def _assignment(options: argparse.Namespace) -> int:
+    from vnmi_lab.grading import commands
+
+    return commands.assignment(_origin(), options.folder)
+
+
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 1 to {_LONGEST}")
@@ -430,6 +446,9 @@ COMMANDS = {
     ),
     "class-report": Command(
         "count what a class did: CSV, and a page with what was missed most", _class_report_arguments, _class_report
+    ),
+    "assignment": Command(
+        "make nbgrader assignments of the labs, with the solutions in them", _assignment_arguments, _assignment
     ),
     "doctor": Command("say what works in this installation, and the remedy for what does not", _no_arguments, _doctor),
 }

@@ -15,7 +15,9 @@ LARGEST = 50 << 20
 MOST_CELLS = 2_000
 RUNS_ITS_BODY = ("time", "timeit", "capture", "prun")
 """Cell magics whose cell is Python all the same."""
-_CHECKS = re.compile(r"\b(?:from\s+vnmi_lab\.checks\s+import\s+|import\s+vnmi_lab\.checks\.)lab(\d\d)\b")
+_IMPORTS = r"\b(?:from\s+vnmi_lab\.checks\s+import\s+|import\s+vnmi_lab\.checks\.)lab(\d\d)\b"
+_CHECKS = (re.compile(_IMPORTS + r"\s+as\s+lab\b"), re.compile(_IMPORTS))
+"""What a notebook imports as ``lab`` is its lab; if there is no such, what it imports at all."""
 _CELL_MAGIC = re.compile(r"\s*%%(?P<name>\w+)[ \t]*(?P<line>[^\n]*)\n?(?P<body>.*)", re.DOTALL)
 _NOT_PYTHON = re.compile(r"(?P<indent>\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)", re.DOTALL)
 
@@ -62,7 +64,8 @@ def read(path: Path) -> tuple[Cell, ...]:
 
 def labs_of(path: Path, cells: tuple[Cell, ...]) -> tuple[Lab, ...]:
     """Return the labs that a notebook is about: whose checks it imports, or the one in its file's name."""
-    numbers = {number for cell in cells for number in _CHECKS.findall(cell.source)} or {path.name[:2]}
+    imported = [{number for cell in cells for number in form.findall(cell.source)} for form in _CHECKS]
+    numbers = next(filter(None, imported), {path.name[:2]})
     found = tuple(lab for lab in COURSE if lab.number in numbers and lab.exists)
     if not found:
         raise BadNotebookError(f"{path}: no lab; its cells import none, such as: from vnmi_lab.checks import lab03")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from vnmi_lab.grading import assignment as nbgrader
 from vnmi_lab.grading import classpage, classroom
 from vnmi_lab.grading.cells import BadNotebookError
 from vnmi_lab.grading.report import Report, as_file, grade
@@ -51,3 +52,11 @@ def class_report(files: list[Path], csv: Path | None, html: Path | None) -> int:
     if csv is None and html is None:
         print(classroom.as_text(counted))
     return 1 if problems else 0
+
+
+def assignment(origin: Path, folder: Path) -> int:
+    """Make an nbgrader course of the labs in ``origin``; ``FileExistsError`` for what is in the way."""
+    for path in nbgrader.write(origin, folder):
+        print(path)
+    print("These notebooks hold the solutions. Next, in that folder: nbgrader generate_assignment lab01")
+    return 0
