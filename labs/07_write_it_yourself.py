@@ -4,8 +4,9 @@
 # **Goal.** You will build the NMI part of a hypervisor, from one that knows nothing to one with vNMI. You begin with
 # what breaks it, write the function that mends that, and go on with what breaks it then.
 #
-# **Time:** about 45 minutes. **You need:** [Lab 03](03_iret_interception.ipynb) and [Lab 04](04_vnmi.ipynb). Of
-# Lab 05 you need that a GIF of 0 and an interrupt shadow hold an NMI back, of Lab 06 what EXITINTINFO is.
+# **Time:** about 45 minutes. **You need:** [Lab 03](03_iret_interception.ipynb) and [Lab 04](04_vnmi.ipynb). Of [Lab
+# 05](05_blocking_rules.ipynb) you need that a GIF of 0 and an interrupt shadow hold an NMI back, of Lab 06 what
+# EXITINTINFO is.
 #
 # **How sure is this?** What the processor does with vNMI is from the specification, AMD's manual, volume 2, 15.21.10.
 # It is not verified on hardware.
@@ -45,7 +46,7 @@ show(found.run, cursor=found.step)
 # this is the shortest of what should not.
 #
 # You can look at its work. Each box below is a group of states that look alike, each arrow something that happened.
-# This is the policy `blind`, which injects just as blindly. Press **Step** to walk along its counterexample.
+# This is the policy `blind`, which injects just as blindly. Walk along its counterexample with the right arrow key.
 
 # %%
 state_graph("blind", nmis=2)
@@ -353,8 +354,8 @@ lab.break_it.check(attack)
 #
 # Seven small functions, and each is there because of a schedule that breaks the ones before.
 #
-# **Next:** Lab 08, bug hunt. The people who wrote these functions first got some of them wrong, and you will find
-# where.
+# **Next:** [Lab 08: bug hunt](08_bug_hunt.ipynb). The people who wrote these functions first got some of them wrong,
+# and you will find where.
 
 # %%
 lab.left()

@@ -122,31 +122,29 @@ lab.process_nmi.check(process_nmi)
 # %% [markdown]
 # **The story.** This is "Virtual NMI feature", version 4, posted to the KVM list on 29 August 2022. A maintainer of
 # KVM had described the stuck second NMI in July, in the review of an earlier version: the processor does not exit when
-# its mask falls, so who will look? Version 4 returns from `svm_enable_nmi_window` only when V_NMI is set, but at that
-# moment V_NMI *is* set. That it still gets stuck, and that it has the ghost, is derived from its code.
-# <!-- claim: 08-02 08-03 -->
+# its mask falls, so who will look? Version 4 tries to mend that: its `svm_enable_nmi_window` returns early only while
+# V_NMI is set. But at that moment V_NMI *is* set. That it still gets stuck, and that it has the ghost, is derived from
+# its code. <!-- claim: 08-02 08-03 -->
 #
-# No single line mends the first bug. What was merged into Linux 6.4, in March 2023 (commit fa4c027a7956), turns things
+# The first bug took more than a line. What was merged in March 2023, for Linux 6.4 (commit fa4c027a7956), turns things
 # round: `process_nmi` itself fills V_NMI, by `set_vnmi_pending`, and the other NMI goes by EVENTINJ. Two doors, one
 # VMRUN. And `process_nmi` counts what is in V_NMI: your line. <!-- claim: 08-04 -->
 
 # %% [markdown]
 # ## 3. Case two: lost, and multiplied
 #
-# Spring 2023. The new design is in the release candidates of Linux 6.4. A guest with one NMI in its handler, and
-# one more on its way:
+# Spring 2023. The new design is in the release candidates of Linux 6.4. A report comes in: guests with many processors
+# hang while they boot, as if one of their processors had never heard of an NMI. But when two NMIs arrive together,
+# nothing is wrong:
 
 # %%
-lab.symptom("lost")
-
-# %%
-lab.dropped
+lab.symptom("pair")
 
 # %% [markdown]
 # ### Exercise 4: lose one
 #
-# You know now what the bug is. Make use of it: place two NMIs so that one is lost. The labels are `"start"`, `"work"`,
-# `"more"`, `"done"`, and in the handler `"handler"`, `"leave"`.
+# So the symptom must be found first. Place two NMIs so that one of them is lost. The labels are `"start"`, `"work"`,
+# `"more"` and `"done"`, and in the handler `"handler"` and `"leave"`.
 
 # %%
 attack = [Stimulus(at="work"), ...]
@@ -156,6 +154,32 @@ lab.lose.check(attack)
 # lab.lose.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
+# Now look where it is lost.
+
+# %%
+lab.dropped
+
+# %% [markdown]
+# `process_nmi` is as it should be, you wrote the same in Lab 04: the limit is 2 when none is in service, 1 when one is,
+# and one fewer if `is_vnmi_pending` says that the slot is taken. So somebody told it something false. Here is what it
+# found in `int_ctl`, and how many NMIs it accepted, each time that it ran:
+
+# %%
+lab.observed()
+
+# %% [markdown]
+# ### Exercise 5: which bit?
+#
+# You do not have the code of this `is_vnmi_pending`, and you do not need it. Which bit of `int_ctl` does it test?
+
+# %%
+bit = ...
+lab.which_bit.check(bit)
+
+# %%
+# lab.which_bit.hint()  # stuck? remove the first "#" and run this cell
+
+# %% [markdown]
 # One would think that a hypervisor which believes the slot to be full can only lose. But the bit is wrong in both
 # directions. This guest closes GIF for a while.
 
@@ -163,7 +187,7 @@ lab.lose.check(attack)
 print(lab.CLOSED)
 
 # %% [markdown]
-# ### Exercise 5: one too many
+# ### Exercise 6: one too many
 #
 # Place three NMIs so that the guest takes *more* of them than it would with the right bit.
 
@@ -175,7 +199,7 @@ lab.one_more.check(attack)
 # lab.one_more.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
-# ### Exercise 6: mend it
+# ### Exercise 7: mend it
 #
 # Here is the function. The judge tries yours with GIF 1 and with GIF 0.
 
@@ -200,8 +224,8 @@ lab.is_vnmi_pending.check(is_vnmi_pending)
 #
 # That it delivers too many behind a closed GIF is derived; nobody seems to have noticed. <!-- claim: 08-06 -->
 #
-# The names had been changed in the review so that *nobody would mix the bits up*: AMD's manual calls bit 12 V_NMI_MASK,
-# and in KVM a name in `_MASK` is a mask for one bit of a word. <!-- claim: 08-07 -->
+# And the names had been changed in the review so that *nobody would misread them*: AMD's manual calls bit 12
+# V_NMI_MASK, and in KVM a name in `_MASK` is a mask for one bit of a word. <!-- claim: 08-07 -->
 
 # %% [markdown]
 # ## 4. Case three: the alarm
@@ -212,22 +236,16 @@ lab.is_vnmi_pending.check(is_vnmi_pending)
 # %%
 lab.symptom("alarm")
 
-# %%
-show(lab.run("alarm"))
-
 # %% [markdown]
-# (Bare metal would have kept one NMI only, since its latch is one deep. KVM gives the guest both, because its
-# `process_nmi` does not look at GIF. That is known, and allowed.) <!-- claim: 08-08 -->
-#
 # Between the two kernels one thing differs. The older one asserts, in `svm_enable_nmi_window`: *with vNMI nobody ever
 # asks for a window*. The processor keeps the mask, and there is no window to wait for. Whoever gets there has a bug. Is
 # that so?
 
 # %% [markdown]
-# ### Exercise 7: the counterexample
+# ### Exercise 8: the counterexample
 #
-# Place two NMIs so that the assertion fires, although KVM does nothing wrong. Find other ones than those above, if you
-# can. The labels are `"start"`, `"closed"`, `"opening"` and `"open"`.
+# Place two NMIs so that the assertion fires, although KVM does nothing wrong. The guest is that of exercise 6. Its
+# labels are `"start"`, `"closed"`, `"opening"` and `"open"`, and in the handler `"handler"` and `"leave"`.
 
 # %%
 attack = [...]
@@ -237,12 +255,21 @@ lab.alarm.check(attack)
 # lab.alarm.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
+# Here is one such run.
+
+# %%
+show(lab.run("alarm"))
+
+# %% [markdown]
 # The reasoning forgot that a mask is not the only thing that holds an NMI back. Behind a closed GIF, or in the shadow
 # of an `sti`, one NMI fits into V_NMI; for the other KVM needs an exit. It intercepts `stgi`, or it steps over the
 # shadow. There *is* a window, and it opens. <!-- claim: 08-09 -->
+#
+# (Bare metal would have kept one NMI only, since its latch is one deep. KVM gives the guest both, because its
+# `process_nmi` does not look at GIF. That is known, and allowed.) <!-- claim: 08-08 -->
 
 # %% [markdown]
-# ### Exercise 8: a better assertion
+# ### Exercise 9: a better assertion
 #
 # Mend the condition. The judge wants silence in a hypervisor that is right, and a warning in one that waits for the
 # processor's mask to fall. (`open_window` is the rest of the function, as in KVM.)
@@ -271,8 +298,8 @@ lab.enable_nmi_window.check(enable_nmi_window)
 # %% [markdown]
 # ## 5. Case four: "masked cannot pend"
 #
-# The last case is an idea, and it has been had more than once. Another hypervisor learns vNMI. Its author reads: bit
-# 12, V_NMI_MASK, NMIs are masked. So an NMI that arrives now cannot pend. Here is the idea, put into KVM:
+# The last case is an idea. Another hypervisor learns vNMI. Its author reads: bit 12, V_NMI_MASK, NMIs are masked. So an
+# NMI that arrives now cannot pend. Here is the idea, put into KVM:
 
 # %%
 lab.symptom("xen")
@@ -281,7 +308,7 @@ lab.symptom("xen")
 show(lab.run("xen"))
 
 # %% [markdown]
-# ### Exercise 9: mend it
+# ### Exercise 10: mend it
 #
 # One condition in it is one too many. Which word means "one in service, one queued"?
 
@@ -316,9 +343,9 @@ lab.set_vnmi_pending.check(set_vnmi_pending)
 lab.lineup()
 
 # %% [markdown]
-# Three of them are caught, each by a handful of steps that no test had contained. The third suspect gets away with it:
-# this guest leaves GIF alone. A judge sees only the states that its question contains. To ask the right question is
-# still up to you.
+# Three of them are caught, each within a few steps. The third suspect gets away with it: this guest leaves GIF alone,
+# and there is no law against a warning. A judge sees only the states that its question contains. To ask the right
+# question is still up to you.
 
 # %% [markdown]
 # ## What you know now
@@ -332,8 +359,8 @@ lab.lineup()
 # Four times the same two bits were mixed up or left uncounted: *waiting* and *in service*. If you keep them apart, you
 # will see the next one.
 #
-# **Next:** Lab 09, what it costs: you have seen what is right. How many exits does it take, and how do you measure that
-# on a real machine?
+# **Next:** [Lab 09: what it costs](09_what_it_costs.ipynb): you have seen what is right. How many exits does it take,
+# and how do you measure that on a real machine?
 
 # %%
 lab.left()

@@ -145,6 +145,7 @@ ENDLESS = [
     *((exercise, itertools.repeat(Stimulus(at="open"))) for exercise in (lab08.stuck, lab08.lose, lab08.alarm)),
     (lab08.one_more, [Stimulus(at="closed", times=10**12)]),
     (lab08.where, 1 << 100),
+    (lab08.which_bit, 1 << 100),
 ]
 
 

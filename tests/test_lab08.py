@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vnmi_lab.checks import lab08
-from vnmi_lab.checks.lab08_cases import ALARMED, CASES, MASKED, SHUTS, lineup, symptom, warned
+from vnmi_lab.checks.lab08_cases import ALARMED, CASES, MASKED, SHUTS, lineup, observed, symptom, warned
 from vnmi_lab.checks.lab08_fixes import QUIET
 from vnmi_lab.checks.lab08_schedules import NOT_THERE, played
 from vnmi_lab.checks.measure import depth, entries
@@ -22,6 +22,7 @@ from vnmi_lab.machine import Stimulus
 WORK, DONE, OPEN, NEVER = "before `work`", "before `done`", "before `open`", "never"
 # case, what bare metal shows, what the guest saw
 SAW = [
+    ("pair", (WORK, WORK), (WORK, WORK)),
     ("late", (WORK, WORK), (WORK, NEVER)),
     ("ghost", (WORK, WORK, NEVER), (WORK, WORK, DONE)),
     ("lost", (WORK, WORK), (WORK, NEVER)),
@@ -58,12 +59,19 @@ def test_the_wrong_bit_errs_in_both_directions() -> None:
     assert [len(entries(played(lost.guest, ops, list(lost.stimuli)))) for ops in (VNMI_6_4_RC, VNMI)] == [1, 2]
 
 
+def test_the_evidence_of_case_two_allows_one_bit_and_no_other() -> None:
+    lines = [line[1:] for line in observed().lines]
+    assert lines == [("2", "0", "0", "1", "2"), ("1", "0", "0", "1", "1"), ("1", "0", "1", "1", "0")]
+    assert [bit for bit in range(32) if lab08.which_bit.check(bit).ok] == [12]
+
+
 def test_the_line_up_catches_all_but_the_one_that_only_warns() -> None:
-    found = {line[0]: line[1] for line in lineup().lines}
+    shown = lineup()
+    found = {line[0]: line[1] for line in shown.lines}
     assert [name for name, words in found.items() if words.startswith("nothing")] == [ALARMED.name]
     assert MASKED.name in found
-    assert "nothing, in 2,149 states" in repr(lineup())
-    assert lineup()._repr_html_().count("<tr>") == 5
+    assert "nothing, in 2,149 states" in repr(shown)
+    assert shown._repr_html_().count("<tr>") == 5
 
 
 def test_a_right_hypervisor_never_warns_and_the_old_assertion_does() -> None:

@@ -143,6 +143,11 @@ GUESTS: dict[str, Named] = {
     ),
     # The judge's own: as short as can be, interrupts off, so that a search is small.
     "idle": _named("Works a little with interrupts off, then halts.", "start: nop\nnop\nwork: nop"),
+    "idle-brief": _named(
+        "Halts at once, and its handler only counts: the smallest there is.",
+        "start: nop",
+        "entry: inc qword [rbx+16]\nleave: iretq",
+    ),
     "idle-stops": _named(
         "Halts after a stop to user space, and stops in its NMI handler, too.",
         "start: nop\nout 0x10, al\nnop",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vnmi_lab.checks.lab08_cases import BUSY, CLOSED, lineup, run, symptom
+from vnmi_lab.checks.lab08_cases import BUSY, CLOSED, lineup, observed, run, symptom
 from vnmi_lab.checks.lab08_fixes import enable_nmi_window, is_vnmi_pending, process_nmi, set_vnmi_pending
 from vnmi_lab.checks.lab08_predictions import PREDICTIONS, dropped, ghost, rescued
-from vnmi_lab.checks.lab08_schedules import alarm, lose, one_more, stuck, where
+from vnmi_lab.checks.lab08_schedules import alarm, lose, one_more, stuck, where, which_bit
 from vnmi_lab.checks.standing import Left
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "left",
     "lineup",
     "lose",
+    "observed",
     "one_more",
     "process_nmi",
     "rescued",
@@ -29,6 +30,7 @@ __all__ = [
     "stuck",
     "symptom",
     "where",
+    "which_bit",
 ]
 
 EXERCISES = (
@@ -36,6 +38,7 @@ EXERCISES = (
     where,
     process_nmi,
     lose,
+    which_bit,
     one_more,
     is_vnmi_pending,
     alarm,

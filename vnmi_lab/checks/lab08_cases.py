@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vnmi_lab.checks.answers import bare_metal, under_kvm
 from vnmi_lab.checks.hooks import AT_ONCE, SEEN, in_the_call_path, told
 from vnmi_lab.checks.lab03 import HANDLER, PROGRAM
-from vnmi_lab.checks.measure import entries
+from vnmi_lab.checks.measure import entries, number
 from vnmi_lab.checks.tables import html, plain
 from vnmi_lab.checks.text import wrapped
 from vnmi_lab.explore import explore
@@ -97,6 +97,7 @@ CASES = {
             Stimulus(at="done", what="intr"),
         ),
     ),
+    "pair": Hunt("Case 2, two at once", WORKS, VNMI_6_4_RC, (Stimulus(at="work", times=2),)),
     "lost": Hunt("Case 2", WORKS, VNMI_6_4_RC, (Stimulus(at="work"), Stimulus(at="handler"))),
     "alarm": Hunt("Case 3", SHUTS, ALARMED, (Stimulus(at="closed", times=2),)),
     "xen": Hunt("Case 4", WORKS, MASKED, (Stimulus(at="work"), Stimulus(at="handler"))),
@@ -168,6 +169,30 @@ def _table(*runs: tuple[str, Trace]) -> Symptom:
     head = ("the guest takes its NMIs", *(f"number {n}" for n in range(1, count + 1)))
     lines = [(name, *seen, *(["never"] * (count - len(seen)))) for (name, _), seen in zip(runs, places, strict=True)]
     return Symptom(head, tuple(lines))
+
+
+# --- what process_nmi did in case 2 ----------------------------------------------------------------------------------
+
+BITS = {"v_nmi_pending": "V_NMI (11)", "v_nmi_blocking": "V_NMI_MASK (12)", "v_nmi_enable": "V_NMI_ENABLE (26)"}
+
+
+def observed() -> Symptom:
+    """Return what `process_nmi` found and did in case 2, each time that it ran: the evidence."""
+    head = ("process_nmi ran", "NMIs queued", *BITS.values(), "accepted")
+    return Symptom(head, tuple(line for name in ("pair", "lost") for line in _accepted(name)))
+
+
+def _accepted(name: str) -> list[tuple[str, ...]]:
+    """Return a line for each time that NMIs were accepted in a case."""
+    trace, lines = run(name), []
+    for step in trace:
+        if any(function == "process_nmi" for _depth, function, _file in step.calls):
+            before = trace[step.index - 1]
+            queued = number(before, "nmi_queued")
+            kept = sum(number(step, field) for field in ("live_v_nmi_pending", "nmi_injected", "nmi_pending"))
+            bits = [str(number(before, field)) for field in BITS]
+            lines.append((f"{trace.title}, step {step.index}", str(queued), *bits, str(kept)))
+    return lines
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ _GHOST = """def process_nmi(vcpu):
     vcpu.make_request(REQ_EVENT)
 """
 ONLY = {"not_over_delivered", "not_before_iret", "not_lost"}
-NO_MORE = Case("idle", 3, {"laws": tuple(law for law in LAWS if law.slug in ONLY), "irqs": 1})
+NO_MORE = Case("idle-brief", 3, {"laws": tuple(law for law in LAWS if law.slug in ONLY), "irqs": 1})
 
 process_nmi = Exercise(
     id="lab08.process_nmi",

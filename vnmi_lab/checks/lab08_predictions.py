@@ -72,13 +72,12 @@ ghost = Prediction(
 
 dropped = Prediction(
     "lab08.dropped",
-    "The guest is in its NMI handler: V_NMI_MASK is 1, V_NMI is 0. A second NMI arrives. `process_nmi` begins with a "
-    "limit of 1, since one is in service, and takes one off if `is_vnmi_pending` says that the slot is taken. This "
-    "kernel's `is_vnmi_pending` looks at V_NMI_MASK. What becomes of the NMI?",
+    "The guest is in its NMI handler: V_NMI_MASK is 1, and V_NMI is 0. A second NMI arrives, KVM kicks the guest and "
+    "calls `process_nmi`. You know that the guest will never see it. Where is it behind the next VMRUN?",
     (
-        Option("It goes to V_NMI, and waits there.", "slot", "So it would if the slot were seen to be free."),
-        Option("It stays in `nmi_pending`.", "kept", "The limit is for all that wait, in KVM and in the slot."),
-        Option("It is dropped.", "dropped", "The mask is taken for the slot: 1 - 1 = 0, and none may wait."),
+        Option("In V_NMI.", "slot", "There the processor would find it behind the IRET."),
+        Option("In `nmi_pending`.", "kept", "So it was in case 1: held by KVM, and forgotten. Here not even that."),
+        Option("Nowhere.", "dropped", "`process_nmi` accepted none: it went by a limit of 0."),
     ),
     lambda: _case("lost"),
     _becomes,

@@ -6,13 +6,14 @@ from reprlib import repr as short
 
 from vnmi_lab.checks.answers import nmis, under_kvm
 from vnmi_lab.checks.exercise import Exercise, Wrong
-from vnmi_lab.checks.lab08_cases import ALARMED, LONG, SHUTS, SPINS, WORKS, on_bare_metal, run, warned
+from vnmi_lab.checks.lab08_cases import ALARMED, CASES, LONG, SHUTS, SPINS, WORKS, on_bare_metal, run, warned
 from vnmi_lab.checks.measure import counted, entries, number
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
 from vnmi_lab.guest import Guest
 from vnmi_lab.hv.calls import rule_of
 from vnmi_lab.hv.ops import NmiOps
 from vnmi_lab.hv.profiles import PATCH_V4, VNMI, VNMI_6_4_RC
+from vnmi_lab.hv.vcpu import Vcpu
 from vnmi_lab.machine import Stimulus
 from vnmi_lab.trace import Step, Trace
 
@@ -138,7 +139,7 @@ where = Exercise(
     ),
 )
 
-# --- case 2: too few, too many --------------------------------------------------------------------------------------
+# --- case 2: lose one -----------------------------------------------------------------------------------------------
 
 
 def _judge_lose(answer: object) -> Verdict:
@@ -150,7 +151,7 @@ def _judge_lose(answer: object) -> Verdict:
     if came < owed:
         return right(f"Bare metal takes {owed} of them, this guest {came}, and nothing is left anywhere.", trace)
     last = len(trace) - 1
-    found = Divergence.at(trace, last, "NMIs lost", expected=1, actual=0, rule=WRONG_BIT)
+    found = Divergence.at(trace, last, "NMIs lost", expected=1, actual=0, rule="K-process_nmi")
     return wrong(f"The guest takes {counted(came, 'NMI')}, as many as on bare metal. None is lost.", trace, found)
 
 
@@ -160,13 +161,13 @@ lose = Exercise(
     variable="attack",
     judge=_judge_lose,
     hints=(
-        "It looks at V_NMI_MASK where it should look at V_NMI. When is V_NMI_MASK 1, and V_NMI 0?",
-        "While an NMI is in service and no other waits. Then the limit is 1 - 1.",
+        "Two that come together are both taken. So let the second one come later. How much later?",
+        "When the first has been handled all is over. While it is being handled, the second one has to wait.",
         'One at `work`, and one in its handler: `Stimulus(at="leave")`.',
     ),
     start='attack = [Stimulus(at="work"), ...]',
     good='attack = [Stimulus(at="work"), Stimulus(at="leave")]',
-    why="In the handler V_NMI_MASK is 1, and the wrong bit says: the slot is taken. No NMI is accepted.",
+    why="While one NMI is in service no other is accepted, although the slot is free.",
     wrong=(
         Wrong("both at once", 'attack = [Stimulus(at="work", times=2)]', "The guest takes 2 NMIs, as many as"),
         Wrong("one after the other", 'attack = [Stimulus(at="work"), Stimulus(at="done")]', "The guest takes 2 NMIs"),
@@ -174,6 +175,68 @@ lose = Exercise(
         Wrong("many", 'attack = [Stimulus(at="work", times=9)]', "You send 9 NMIs; the task is to use at most 2."),
     ),
 )
+
+# --- case 2: which bit? ---------------------------------------------------------------------------------------------
+
+LAST_BIT = 31
+MEANT = "svm_is_vnmi_pending"
+
+
+def tests_bit(bit: int) -> NmiOps:
+    """Return the kernel of case 2 if its `is_vnmi_pending` tested this bit of int_ctl."""
+
+    def is_vnmi_pending(vcpu: Vcpu) -> bool:
+        """Test one bit of int_ctl."""
+        return bool(int(vcpu.vmcb.int_ctl) >> bit & 1)
+
+    return VNMI_6_4_RC.but(is_vnmi_pending=is_vnmi_pending)
+
+
+def _judge_which_bit(answer: object) -> Verdict:
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer <= LAST_BIT:
+        return wrong(f"`bit` must be the number of a bit of int_ctl, 0 to {LAST_BIT}, not {short(answer)}.")
+    for name, words in (("pair", "two that come together"), ("lost", "one in service and one more")):
+        hunt = CASES[name]
+        trace = Trace(under_kvm(hunt.guest, tests_bit(answer), hunt.stimuli), f"If it tested bit {answer}", LONG)
+        saw, would = len(entries(run(name))), len(entries(trace))
+        if saw != would:
+            end = entries(trace)[-1].index
+            found = Divergence.at(trace, end, "handler runs", expected=saw, actual=would, rule=rule_of(MEANT))
+            return wrong(
+                f"If it tested bit {answer}, then of {words} the guest would take {would}; it took {saw}.", trace, found
+            )
+    return right(
+        "Bit 12, V_NMI_MASK: of all bits it is the only one with which everything comes out as it was seen. Bit 11, "
+        "V_NMI, was meant.",
+        run("lost"),
+    )
+
+
+which_bit = Exercise(
+    id="lab08.which_bit",
+    task="Which bit of int_ctl does this kernel's is_vnmi_pending test? Write its number.",
+    variable="bit",
+    judge=_judge_which_bit,
+    hints=(
+        (
+            "The limit is 2, or 1 while V_NMI_MASK is 1, and one fewer if `is_vnmi_pending` says True. For each line: "
+            "what must it have said, so that so many were accepted?"
+        ),
+        "False, False, True. Which bit was 0 in the first two lines, and 1 in the third?",
+        "V_NMI_MASK is the only one. It is bit 12.",
+    ),
+    start="bit = ...",
+    good="bit = 12",
+    why="It said True when V_NMI_MASK was 1, and False when it was 0. The mask was taken for the slot.",
+    wrong=(
+        Wrong("the right bit", "bit = 11", "If it tested bit 11, then of one in service and one more the guest would"),
+        Wrong("enable", "bit = 26", "If it tested bit 26, then of two that come together the guest would take 1;"),
+        Wrong("GIF", "bit = 9", "If it tested bit 9, then of two that come together the guest would take 1;"),
+        Wrong("no bit", "bit = 64", "`bit` must be the number of a bit of int_ctl, 0 to 31, not 64."),
+    ),
+)
+
+# --- case 2: one too many -------------------------------------------------------------------------------------------
 
 MOST = 3
 
