@@ -5,8 +5,8 @@
 # what breaks it, write the function that mends that, and go on with what breaks it then.
 #
 # **Time:** about 45 minutes. **You need:** [Lab 03](03_iret_interception.ipynb) and [Lab 04](04_vnmi.ipynb). Of [Lab
-# 05](05_blocking_rules.ipynb) you need that a GIF of 0 and an interrupt shadow hold an NMI back, of Lab 06 what
-# EXITINTINFO is.
+# 05](05_blocking_rules.ipynb) you need that a GIF of 0 and an interrupt shadow hold an NMI back, of
+# [Lab 06](06_when_delivery_fails.ipynb) what EXITINTINFO is.
 #
 # **How sure is this?** What the processor does with vNMI is from the specification, AMD's manual, volume 2, 15.21.10.
 # It is not verified on hardware.
