@@ -35,6 +35,7 @@ class Processor:
         texts = {MAIN: scenario.guest.main, **dict(scenario.guest.handlers)}
         self.code = {vector: [line.split(": ") for line in text.splitlines()] for vector, text in texts.items()}
         self.due = list(scenario.stimuli)
+        self.virtual = scenario.policy == "vnmi"
         self.at: Place = (MAIN, 0)
         self.frames: list[tuple[int, Place, bool]] = []
         self.latch = self.mask = self.shadow = self.interrupts = self.halted = False
@@ -62,12 +63,17 @@ class Processor:
         return self.code[program][line][0]
 
     def arrive(self, step: int) -> bool:
-        """Let arrive what is due; True if more than one came at this moment."""
+        """Let arrive what is due; True if one more waits as soon as one is taken.
+
+        That is so if more than one came at this moment; and of a virtual NMI, too, that is taken at this moment: V_NMI
+        is in the processor, and what comes is with the hypervisor, so they do not merge. Both could be on bare metal.
+        """
+        taken = self.virtual and self.latch and not self.mask and self.gif and not self.shadow
         now = [s for s in self.due if s.at == self.label or s.at == step == 0]
         self.due = [s for s in self.due if s not in now]
         self.latch = self.latch or bool(now)
         self.seen.moments += bool(now) and step > 0  # before the first entry nobody needs a kick
-        return sum(s.times for s in now) > 1
+        return sum(s.times for s in now) > 1 or (taken and bool(now))
 
     def enter(self, vector: int, back: Place) -> None:
         self.frames.append((vector, back, self.interrupts))

@@ -6,6 +6,7 @@ from vnmi_lab.widgets.graph import StateGraph, state_graph
 from vnmi_lab.widgets.notebook import load_ipython_extension, register
 from vnmi_lab.widgets.practice import Practice, practice
 from vnmi_lab.widgets.predict import Predict
+from vnmi_lab.widgets.presenter import Presenter
 from vnmi_lab.widgets.progress import ProgressPanel, progress
 from vnmi_lab.widgets.show import show
 from vnmi_lab.widgets.timeline import Timeline
@@ -15,6 +16,7 @@ __all__ = [
     "Compare",
     "Practice",
     "Predict",
+    "Presenter",
     "ProgressPanel",
     "StateGraph",
     "Timeline",

@@ -30,7 +30,7 @@ class Practice(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _ask(self, asked: Problem) -> None:
         self.problem, self.panel = asked, Predict(asked.asked)
-        before, self._shown = self._shown, (widgets.HTML(_head(asked)), self.panel)
+        before, self._shown = self._shown, (widgets.HTML(_about(asked)), self.panel)
         self.children = (*self._shown, self.next)
         for child in before:
             child.close()
@@ -45,7 +45,8 @@ class Practice(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if bundle is None or still is None:
             return None
         data, metadata = cast("MimeBundle", bundle if isinstance(bundle, tuple) else (bundle, {}))
-        html = _head(self.problem) + still[0]["text/html"]
+        listing = f"<pre>{escape(self.problem.listing)}</pre>"
+        html = f"{_about(self.problem)}{listing}{still[0]['text/html']}"
         return {**still[0], **data, "text/plain": repr(self), "text/html": html}, metadata
 
 
@@ -57,6 +58,5 @@ def practice(seed: int = 1, level: int = 1) -> Practice:
     return Practice(problem(seed, level))
 
 
-def _head(asked: Problem) -> str:
-    about = f"<strong>{escape(asked.id)}</strong>, level {asked.level}: {escape(LEVELS[asked.level].about)}"
-    return f'<div class="vnmi-problem-head">{about}<pre>{escape(asked.listing)}</pre></div>'
+def _about(asked: Problem) -> str:
+    return f"<div><strong>{escape(asked.id)}</strong>, level {asked.level}: {escape(LEVELS[asked.level].about)}</div>"

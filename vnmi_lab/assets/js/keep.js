@@ -6,7 +6,7 @@
  */
 export function keepKeys() {
   const keep = ({ target }) => {
-    if (target.closest?.(".vnmi-bench, .vnmi-predict, .vnmi-progress")) target.setAttribute("data-lm-suppress-shortcuts", "true");
+    if (target.closest?.(".vnmi-bench, .vnmi-predict, .vnmi-progress, .vnmi-presenter")) target.setAttribute("data-lm-suppress-shortcuts", "true");
   };
   document.addEventListener("focusin", keep);
   return () => document.removeEventListener("focusin", keep);
