@@ -18,7 +18,7 @@ from tests.second_opinion import Opinion, opinion
 from vnmi_lab import cli
 from vnmi_lab.checks import PlaceFlag, Prediction, SetBits, practice
 from vnmi_lab.checks.practice import LEVELS, MOST_SEED, Problem, problem
-from vnmi_lab.checks.practice.bugs import counted
+from vnmi_lab.checks.practice.bugs import compared
 from vnmi_lab.checks.practice.counts import COUNTS
 from vnmi_lab.checks.practice.draw import Draw
 from vnmi_lab.checks.practice.runs import NEVER, Run
@@ -210,7 +210,7 @@ def next_agrees(scenario: Scenario, asked: Prediction, answer: str) -> bool:
 def bug_agrees(scenario: Scenario, asked: Prediction) -> bool:
     """The policy is one that the judge exposes, and what ``compare`` counts is said by the right option alone."""
     run = Run(scenario)
-    counts = counted(run, measure(scenario))
+    counts = compared(run, measure(scenario))
     says = [at for at, option in lettered(asked.options) if option.value == counts]
     return scenario.policy in EXPOSED and says == [asked.answer()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vnmi_lab.checks.measure import times
+from vnmi_lab.checks.measure import counted, number, times
 from vnmi_lab.checks.practice.ask import MOST, Ask, distinct
 from vnmi_lab.checks.practice.runs import Run, arrivals, came, deepest, exits_of
 from vnmi_lab.checks.prediction import Option, Prediction
@@ -33,11 +33,11 @@ class Seen(NamedTuple):
             return "VMRUN was refused with #VMEXIT INVALID."
         places = f", to return to {', '.join(f'`{name}`' for name in self.returns)}" if self.returns else ""
         exits = {"IRET": self.iret, "#DB": self.db, "STGI": self.stgi}
-        shown = ", ".join(f"{number} for {what}" for what, number in exits.items() if number)
+        shown = ", ".join(f"{count} for {what}" for what, count in exits.items() if count)
         inside = f" (at most {self.deepest} inside one another)" if self.returns else ""
         return (
             f"The handler was entered {times(len(self.returns))}{places}{inside}. "
-            f"Exits beside {self.kicks} for a kick: {shown or 'none for IRET, #DB or STGI'}."
+            f"There were {counted(self.kicks, 'kick')}, and exits: {shown or 'none for IRET, #DB or STGI'}."
         )
 
 
@@ -47,7 +47,7 @@ def bug(ask: Ask) -> Prediction | None:
     if policy not in EXPOSED:
         return None
     so = seen(run, run.trace)
-    if any(so == counted(run, run.under(right)) for right in ("legacy", "vnmi")):
+    if any(so == compared(run, run.under(right)) for right in ("legacy", "vnmi")):
         return None
     why = f"It was `{policy}`. `vnmi-lab explore --policy {policy}` finds the shortest run that is wrong."
     right = Option(_told(policy), so, why)
@@ -66,18 +66,19 @@ def _others(ask: Ask) -> Iterator[Option]:
     for policy in ask.rivals():
         row = ask.run.under(policy)
         if row.ended == "waiting" or row.ended in FATAL:
-            other = counted(ask.run, row)
+            other = compared(ask.run, row)
             yield Option(_told(policy), other, f"Under `{policy}` one sees this. {other}")
 
 
 def seen(run: Run, trace: Trace) -> Seen:
     """Return what is seen of a run of the guest of ``run``."""
-    iret, db, stgi, kicks = (len(exits_of(trace, name)) for name in ("IRET", "EXC_DB", "STGI", "INTR"))
+    iret, db, stgi = (len(exits_of(trace, name)) for name in ("IRET", "EXC_DB", "STGI"))
+    kicks = number(trace[-1], "kicks")
     refused = bool(exits_of(trace, "INVALID"))
     return Seen(tuple(run.returns(trace)), deepest(trace), iret, db, stgi, kicks, refused)
 
 
-def counted(run: Run, row: Row) -> Seen:
+def compared(run: Run, row: Row) -> Seen:
     """Return the same as ``compare`` counts it."""
     refused = row.ended in FATAL
     return Seen(tuple(run.returns_in(row)), row.deepest, row.iret, row.db, row.stgi, row.kicks, refused)

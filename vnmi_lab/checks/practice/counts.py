@@ -155,7 +155,7 @@ def how_many(kind: str) -> Callable[[Ask], Prediction | None]:
         right = Option(_times(answer), answer, what.fact(run))
         rivals = _rivals(ask, what)
         wrong = distinct(right, chain(islice(rivals, RIVALS), _guesses(run, what), rivals, _near(run, what, answer)))
-        if len(wrong) < FEWEST or run.row.arrived == 1 == run.row.delivered:
+        if what.of_row(run.row) != answer or len(wrong) < FEWEST or run.row.arrived == 1 == run.row.delivered:
             return None
         options = sorted([right, *wrong], key=lambda option: int(str(option.value)))
         question = f"{ask.intro()} {what.question}"
