@@ -45,7 +45,10 @@ export class Chart {
   /** Dragging scrubs; with Shift or the middle button it moves what is seen. */
   drag(seek) {
     const { canvas, scroll } = this;
-    const to = (event) => seek(Math.floor((event.clientX - canvas.getBoundingClientRect().left) / this.col));
+    const to = (event) => {
+      const box = canvas.getBoundingClientRect(); // wider than the canvas thinks where a presenter has it enlarged
+      seek(Math.floor((((event.clientX - box.left) / box.width) * canvas.offsetWidth) / this.col));
+    };
     let held = null;
     canvas.addEventListener("mousedown", (event) => {
       if (event.button === 1) event.preventDefault(); // no scrolling mode of the browser
