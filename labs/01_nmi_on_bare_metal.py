@@ -163,6 +163,11 @@ lab.breakpoint_inside
 # The same is true of a page fault in an NMI handler, or of any other exception that returns. QEMU and Bochs, two
 # emulators written independently, agree on it in the recordings that this project is tested against.
 # <!-- claim: 01-11 -->
+#
+# ![The breakpoint's IRET clears nmi_mask in the middle of the NMI handler, and the second NMI is taken there: two
+# handlers are entered and not left](pictures/any_iret.svg)
+#
+# *IRET unmasks, and not the handler's end: the mask falls at the inner `iretq`, with the handler half done.*
 
 # %% [markdown]
 # ### Exercise 2: open the door
@@ -201,8 +206,12 @@ lab.one_stack
 # now reads the inner one's notes, which say: return into the middle of the handler. So it does, again and again.
 # <!-- claim: 01-13 -->
 #
-# No rule was broken, nothing faulted, and the machine hangs. One IRET too early is enough. Keep this in mind for the
-# next lab: a hypervisor that lets two NMIs nest in its guest can hang a guest that is without a fault.
+# No rule was broken, nothing faulted, and the machine hangs. One IRET too early is enough. Linux is prepared for it:
+# its NMI entry looks whether it interrupted itself, and if so has the first handler run once more instead of nesting
+# (Linux 6.12, `arch/x86/entry/entry_64.S`, `asm_exc_nmi`). <!-- claim: 01-40 -->
+#
+# Keep this in mind for the next lab: a hypervisor that lets two NMIs nest in its guest can hang a guest that is
+# without a fault.
 
 # %% [markdown]
 # ### Exercise 3: no way back

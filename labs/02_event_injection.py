@@ -126,6 +126,13 @@ lab.closed_ears
 # Nothing does. An injected event does not arrive; it is placed. The processor looks at no flag and at no mask (AMD
 # manual, volume 2, 15.20). If now is not a good moment for the guest, then it is the *host* that must know, and must
 # not inject. The processor trusts it. <!-- claim: 02-09 -->
+#
+# ![An interrupt is injected while IF is 0, and its handler runs before the guest's first
+# instruction](pictures/injected.svg)
+#
+# *EVENTINJ is unconditional: IF is 0, and the handler runs.* So "allowed" is not something that the processor
+# enforces. It is a promise that software makes to the guest, and keeps by asking itself first. In KVM the question has
+# a function of its own, `svm_nmi_allowed`. <!-- claim: 02-40 -->
 
 # %% [markdown]
 # ## 6. Two NMIs

@@ -135,7 +135,34 @@ lab.two_doors
 # second NMI got stuck. A later lab looks for that bug.) <!-- claim: 04-14 -->
 
 # %% [markdown]
-# ## 6. Side by side
+# ## 6. Where is it now?
+#
+# Most mistakes with virtual NMIs are about *where* one is. Think of a token that moves: while an NMI waits it lies in
+# one of four places, and there are three who can say that one is in service. <!-- claim: 04-40 -->
+#
+# ![Four places for a waiting NMI: nmi_queued, nmi_pending, EVENTINJ and V_NMI. Three masks: nmi_mask, nmi_masked and
+# V_NMI_MASK](pictures/places.svg)
+#
+# Not every machine has all of them. The lowest line of each timeline, *each NMI*, says where it is.
+
+# %% [markdown]
+# ### Exercise 2: the way of one NMI
+#
+# Take the run of section 2: a second NMI arrives in the handler of the first. Write the places in which the *second*
+# one waits, in their order. First with IRET interception, as in Lab 03, then with vNMI.
+
+# %%
+way = [
+    ["nmi_queued", ...],  # with IRET interception
+    ["nmi_queued", ...],  # with vNMI
+]
+lab.way.check(way)
+
+# %%
+# lab.way.hint()  # stuck? remove the first "#" and run this cell
+
+# %% [markdown]
+# ## 7. Side by side
 #
 # Here is the whole difference in one table. Two NMIs, the second in the handler of the first; the machine counts.
 
@@ -156,7 +183,7 @@ from vnmi_lab import side_by_side
 side_by_side("in-handler")
 
 # %% [markdown]
-# ### Exercise 2: four exits
+# ### Exercise 3: four exits
 #
 # Place NMIs so that *three* are delivered under both, and IRET interception spends exactly *four* exits that vNMI
 # does not. The labels are `"start"`, `"work"`, `"more"` and `"done"` in the program, `"handler"` and `"leave"` in the
@@ -170,7 +197,7 @@ lab.four_more.check(stimuli)
 # lab.four_more.hint()  # stuck? remove the first "#" and run this cell
 
 # %% [markdown]
-# ## 7. What is left for KVM
+# ## 8. What is left for KVM
 #
 # Somebody must decide *how many* NMIs may wait, and where. In KVM that is `process_nmi`, in `arch/x86/kvm/x86.c`. It
 # runs on the way into the guest, when NMIs have been queued. <!-- claim: 04-15 -->
@@ -192,7 +219,7 @@ lab.four_more.check(stimuli)
 # <!-- claim: 04-17 -->
 
 # %% [markdown]
-# ### Exercise 3: `process_nmi`
+# ### Exercise 4: `process_nmi`
 #
 # Write it. Three NMIs before an entry must give two, ten in a handler must give one more, and no IRET exit and no #DB
 # exit may be spent. The judge also saves the vCPU and restores it into a new one, at every stop.

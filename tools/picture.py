@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vnmi_lab.checks import lab00, lab01
+from vnmi_lab.checks import lab00, lab01, lab02, lab04_picture
 from vnmi_lab.library import find
 from vnmi_lab.timeline import build, sidestill, svg
 from vnmi_lab.timeline.side import side
@@ -17,6 +17,9 @@ PICTURES: dict[str, Callable[[], str]] = {
     "docs/first-picture.svg": lambda: svg(build(lab01.second_nmi.trace())),
     "labs/pictures/start.svg": lambda: svg(build(lab00.first())),
     "labs/pictures/one_nmi.svg": lambda: svg(build(Trace(lab01.one_nmi(), "One NMI"))),
+    "labs/pictures/any_iret.svg": lambda: svg(build(lab01.breakpoint_inside.trace())),
+    "labs/pictures/injected.svg": lambda: svg(build(lab02.closed_ears.trace())),
+    "labs/pictures/places.svg": lab04_picture.svg,
     "labs/pictures/legacy_and_vnmi.svg": lambda: sidestill.svg(side(find("in-handler"), ("legacy", "vnmi"), SLIDE)),
 }
 """Each picture's file, and what draws it."""

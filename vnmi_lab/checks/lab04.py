@@ -29,6 +29,7 @@ from vnmi_lab.checks.lab04_predictions import (
     two_doors,
     written_back,
 )
+from vnmi_lab.checks.lab04_way import exercise as way
 from vnmi_lab.checks.measure import counted, depth, entries, exits
 from vnmi_lab.checks.prediction import LONGEST
 from vnmi_lab.checks.result import Divergence, Verdict, right, wrong
@@ -64,6 +65,7 @@ __all__ = [
     "process_nmi",
     "side_by_side",
     "two_doors",
+    "way",
     "written_back",
 ]
 
@@ -294,5 +296,5 @@ four_more = Exercise(
     ),
 )
 
-EXERCISES = (int_ctl, four_more, process_nmi)
+EXERCISES = (int_ctl, way, four_more, process_nmi)
 left = Left(PREDICTIONS, EXERCISES)
