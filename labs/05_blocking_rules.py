@@ -221,7 +221,7 @@ lab.not_for_l2
 # Look into two versions of `svm_nmi_blocked`: of "Virtual NMI feature" v4, a patch series of August 2022 that was not
 # merged, and of today. With vNMI on, and asked from top to bottom:
 #
-# | | v4 | Linux 6.12 |
+# | condition | v4 | Linux 6.12 |
 # |---|---|---|
 # | GIF is 0 | blocked | blocked |
 # | L2 runs, and L1 intercepts NMIs | not blocked | not blocked |
@@ -306,7 +306,7 @@ lab.nmi_allowed.check(nmi_allowed)
 #
 # There is no Intel processor in this lab; this table is from Intel's manual and from KVM's `vmx.c`.
 #
-# | | AMD with vNMI | Intel with "virtual NMIs" |
+# | question | AMD with vNMI | Intel with "virtual NMIs" |
 # |---|---|---|
 # | who knows that one is in service? | the processor: V_NMI_MASK | the processor, too <!-- claim: 05-16 --> |
 # | who keeps the one that waits? | the processor: V_NMI | KVM, in `nmi_pending` <!-- claim: 05-17 --> |
