@@ -135,11 +135,11 @@ lab.two_places.check(scenario)
 # | [02 Event injection](02_event_injection.ipynb) | 45 | how a hypervisor gives an event to a guest |
 # | [03 IRET interception](03_iret_interception.ipynb) | 45 | how KVM finds the moment for the next NMI |
 # | [04 vNMI](04_vnmi.ipynb) | 45 | the processor keeps the mask and the latch of a guest |
-# | 05 Blocking rules | 45 | what else can say "not now" |
-# | 06 When delivery fails | 45 | page faults on the way, and migration |
+# | [05 Blocking rules](05_blocking_rules.ipynb) | 45 | what else can say "not now" |
+# | [06 When delivery fails](06_when_delivery_fails.ipynb) | 45 | page faults on the way, and migration |
 # | [07 Write it yourself](07_write_it_yourself.ipynb) | 45 | a hypervisor, function by function |
-# | 08 Bug hunt | 45 | the real ones, symptom first |
-# | 09 What it costs | 45 | exits, sweeps, and how to measure on a real machine |
+# | [08 Bug hunt](08_bug_hunt.ipynb) | 45 | the real ones, symptom first |
+# | [09 What it costs](09_what_it_costs.ipynb) | 45 | exits, sweeps, and how to measure on a real machine |
 #
 # The subject is vNMI, a feature of AMD's processors. It comes in Lab 04, and the labs before it show what it is for. On
 # the bench it is the policy `vnmi`, with which `show()` begins unless you name another. Here you began with `bare`.

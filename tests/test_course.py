@@ -50,4 +50,20 @@ def test_lab_00_has_the_map_with_the_minutes() -> None:
     assert [(number, title, int(minutes)) for number, title, _link, minutes, _about in rows] == [
         (lab.number, lab.title, lab.minutes) for lab in COURSE
     ]
-    assert all(link in ("", lab.notebook) for lab, (_n, _t, link, _m, _a) in zip(COURSE, rows, strict=True))
+    assert [link for _number, _title, link, _minutes, _about in rows] == ["", *(lab.notebook for lab in COURSE[1:])]
+
+
+@pytest.mark.parametrize("lab", COURSE, ids=lambda lab: lab.number)
+def test_every_lab_asks_enough_and_every_exercise_has_three_hints(lab: Lab) -> None:
+    assert len(lab.exercises) >= (1 if lab is COURSE[0] else 3)
+    assert len(lab.predictions) >= 1
+    assert {len(exercise.hints) for exercise in lab.exercises} == {3}
+    assert all(len({*exercise.hints}) == 3 for exercise in lab.exercises)
+    assert all(exercise.good not in hint for exercise in lab.exercises for hint in exercise.hints[:2])
+
+
+@pytest.mark.parametrize("lab", COURSE, ids=lambda lab: lab.number)
+def test_every_lab_exists_and_its_parts_have_names_of_their_own(lab: Lab) -> None:
+    assert lab.exists
+    for id_ in [*(one.id for one in lab.exercises), *(one.id for one in lab.predictions)]:
+        assert getattr(lab.module(), id_.split(".")[1]).id == id_, "a notebook says lab.name"

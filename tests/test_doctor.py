@@ -177,3 +177,19 @@ def test_it_answers_without_loading_what_it_looks_for() -> None:
     code = "import sys, vnmi_lab; vnmi_lab.doctor(); print(*({'jupyterlab', 'ipywidgets', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_in_a_browser_no_server_is_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def installed_there(name: str) -> str:
+        if name == "jupyterlab":
+            raise PackageNotFoundError(name)
+        return "99.0"
+
+    monkeypatch.setattr(doctor, "version", installed_there)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # the front ends are the page's own there
+    assert not doctor.doctor().ok
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    report = doctor.doctor()
+    assert report.verdict == "Everything the labs need is here."
+    assert [one.name for one in report.lines] == ["Python", "ipywidgets", "anywidget", "mode", "labs"]
+    assert "JupyterLite" in str(report)

@@ -85,6 +85,8 @@ OLDEST = {"jupyterlab": (4, 2), "ipywidgets": (8, 1), "anywidget": (0, 9, 13)}
 # JupyterLab shows a widget only if its front end lies under the same prefix as JupyterLab itself.
 _FRONT_ENDS = {"ipywidgets": "@jupyter-widgets/jupyterlab-manager", "anywidget": "anywidget"}
 
+BROWSER = "emscripten"
+"""How Python calls a platform that is a browser."""
 LIVE = "live: timelines that play"
 STILL = "pictures: a terminal shows text, a page without widgets shows pictures and tables"
 _COLAB = "if a timeline stays empty: from google.colab import output; output.enable_custom_widget_manager()"
@@ -107,6 +109,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 
 def doctor() -> Report:
     """Look at everything the labs and the tests need; nothing is imported, started or changed."""
+    if sys.platform == BROWSER:  # JupyterLite: the page is the server, and no test runs there
+        return Report((_python(), *map(_package, _FRONT_ENDS), _front_end(), _labs()))
     return Report((_python(), *map(_package, OLDEST), _front_end(), _labs(), _browser(), _unicorn()))
 
 
@@ -135,7 +139,11 @@ def _package(name: str) -> Line:
     if tuple(map(int, re.findall(r"\d+", found)[:3])) < oldest:
         return Line(name, State.PROBLEM, f"{found}, too old", remedy)
     front_end = _FRONT_ENDS.get(name)
-    if front_end and not (Path(sys.prefix) / "share/jupyter/labextensions" / front_end).is_dir():
+    if (
+        front_end
+        and sys.platform != BROWSER
+        and not (Path(sys.prefix) / "share/jupyter/labextensions" / front_end).is_dir()
+    ):
         again = f'"{sys.executable}" -m pip install --force-reinstall "{wanted}"'
         return Line(name, State.PROBLEM, f"{found}, its JupyterLab front end is missing under {sys.prefix}", again)
     return Line(name, State.OK, found)
@@ -143,7 +151,7 @@ def _package(name: str) -> Line:
 
 def _front_end() -> Line:
     name = "mode"
-    if sys.platform == "emscripten":
+    if sys.platform == BROWSER:
         return Line(name, State.OK, f"JupyterLite: {LIVE}, in the browser without a server")
     for variable, place, shows, remedy in _PLACES:
         if variable not in os.environ:
