@@ -20,6 +20,9 @@ MODULES = {f"{lab.number}_{lab.slug}": lab.module() for lab in COURSE if lab.exi
 QUICK = "01_nmi_on_bare_metal"
 """The lab that is gone through each time; the others are slow."""
 
+JUDGED = 60_000
+"""Milliseconds after which an answer that is still being judged fails the test: a busy machine is slow."""
+
 CELL = """text => [...jupyterapp.shell.currentWidget.content.model.cells]
   .findIndex(cell => cell.sharedModel.source.includes(text))"""
 WRITE = """([index, source]) => {
@@ -63,11 +66,11 @@ def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) 
     first = page.page.locator(".vnmi-player").first
     expect(first).to_have_attribute("data-ready", "true")
     step = first.get_by_label("Go to step", exact=True)
-    expect(step).to_have_value("0")
+    at = int(step.input_value())  # a counterexample opens at the step that breaks a law
     first.get_by_role("button", name="Step (right arrow)").click()
-    expect(step).to_have_value("1")
+    expect(step).to_have_value(str(at + 1))
     first.get_by_role("button", name="Step back (left arrow)").click()
-    expect(step).to_have_value("0")
+    expect(step).to_have_value(str(at))
     first.get_by_label("Speed in steps per second").select_option("20")
     first.get_by_role("button", name="Play (space)").click()
     expect(first.get_by_role("button", name="Last step (End)")).to_be_disabled()
@@ -96,7 +99,7 @@ def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) 
         index = cell_of(page, exercise)
         bad = next(w for w in exercise.wrong if w.name not in {"too few", "never there", "many"})
         cell = run_cell(page, index, f"{bad.code}\n{exercise.call}")
-        expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "incorrect")
+        expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "incorrect", timeout=JUDGED)
         expect(cell.locator(".vnmi-note")).to_contain_text("expected")
         expect(cell.locator(".vnmi-player")).to_have_attribute("data-ready", "true")
         shown = re.search(r"Step (\d+) \(", cell.locator(".vnmi-note").inner_text())
@@ -105,7 +108,7 @@ def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) 
         hint = run_cell(page, index + 1, f"lab.{exercise.id.split('.')[1]}.hint()")
         expect(hint.locator(".vnmi-note")).to_contain_text("Hint 1 of 3")
         cell = run_cell(page, index, f"{exercise.good}\n{exercise.call}")
-        expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "correct")
+        expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "correct", timeout=JUDGED)
     assert page.errors == []
 
 
