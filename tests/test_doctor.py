@@ -185,11 +185,11 @@ def test_in_a_browser_no_server_is_missed(monkeypatch: pytest.MonkeyPatch, tmp_p
             raise PackageNotFoundError(name)
         return "99.0"
 
-    monkeypatch.setattr(doctor, "version", installed_there)
+    monkeypatch.setattr("vnmi_lab.doctor.version", installed_there)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))  # the front ends are the page's own there
-    assert not doctor.doctor().ok
+    assert not doctor().ok
     monkeypatch.setattr(sys, "platform", "emscripten")
-    report = doctor.doctor()
+    report = doctor()
     assert report.verdict == "Everything the labs need is here."
     assert [one.name for one in report.lines] == ["Python", "ipywidgets", "anywidget", "mode", "labs"]
     assert "JupyterLite" in str(report)

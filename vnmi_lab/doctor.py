@@ -138,12 +138,8 @@ def _package(name: str) -> Line:
         return Line(name, State.PROBLEM, "not installed", remedy)
     if tuple(map(int, re.findall(r"\d+", found)[:3])) < oldest:
         return Line(name, State.PROBLEM, f"{found}, too old", remedy)
-    front_end = _FRONT_ENDS.get(name)
-    if (
-        front_end
-        and sys.platform != BROWSER
-        and not (Path(sys.prefix) / "share/jupyter/labextensions" / front_end).is_dir()
-    ):
+    front_end = None if sys.platform == BROWSER else _FRONT_ENDS.get(name)  # there the page has its own
+    if front_end and not (Path(sys.prefix) / "share/jupyter/labextensions" / front_end).is_dir():
         again = f'"{sys.executable}" -m pip install --force-reinstall "{wanted}"'
         return Line(name, State.PROBLEM, f"{found}, its JupyterLab front end is missing under {sys.prefix}", again)
     return Line(name, State.OK, found)
