@@ -37,6 +37,13 @@ test("who is not asked and has nothing waiting is away", () => {
   assert.deepEqual(answers(BLOCKED, 5).map((one) => one.state), ["away", "blocked"]);
 });
 
+test("what the kernel in a browser leaves out counts as nothing", () => {
+  const without = (key, value) => (value === null ? undefined : value); // as it comes through JSON there
+  const sent = JSON.parse(JSON.stringify(BLOCKED.answers, without));
+  assert.ok(!("decides" in sent[0][0]));
+  for (const step of [1, 5]) assert.deepEqual(answers({ ...BLOCKED, answers: sent }, step), answers(BLOCKED, step));
+});
+
 test("the jump is that of the party with an NMI waiting, and never beyond what may be seen", () => {
   assert.equal(pressing(answers(BLOCKED, 5)).end, 7);
   assert.equal(pressing(answers(BLOCKED, 5, 6)), null);

@@ -156,7 +156,7 @@ def _locked(folder: Path) -> Iterator[None]:
     Elsewhere a note that another kernel writes in the same moment may be missing until that kernel writes again.
     """
     try:
-        import fcntl  # noqa: PLC0415  # Windows and a browser have none
+        from fcntl import LOCK_EX, LOCK_NB, flock  # noqa: PLC0415  # Windows and a browser have none
     except ImportError:
         yield
         return
@@ -164,7 +164,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         for _try in range(TRIES):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(handle, LOCK_EX | LOCK_NB)
                 break
             except BlockingIOError:
                 time.sleep(WAITS)

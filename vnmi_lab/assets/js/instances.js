@@ -41,7 +41,7 @@ export function paintNmis(painter, lane) {
   const next = new Map(); // where the bar after this one begins, by row
   for (const one of found.toReversed()) {
     const [first, end] = [one.spans[0][0], one.spans.at(-1)[1]];
-    if (one.row === null) continue;
+    if ((one.row ?? null) === null) continue; // left out by the kernel that runs in a browser
     if (painter.inside(first, end + 40)) paintNmi(painter, lane, one, next.get(one.row) ?? run.length);
     next.set(one.row, first);
   }

@@ -14,7 +14,8 @@ const VERDICTS = new Map([
 export function answers(blocked, step, limit = Infinity) {
   const index = at(blocked.at, step);
   const said = index === null ? [] : blocked.answers[index];
-  return said.map(({ who, verdict, waits, decides, held, note }) => {
+  // The kernel that runs in a browser leaves out what is None in Python.
+  return said.map(({ who, verdict = null, waits, decides = null, held, note }) => {
     const [name, sentence, ends, source] = decides === null ? ["", "", "", ""] : blocked.conditions[decides];
     const end = at(blocked.ends[who], step);
     return {
