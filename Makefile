@@ -4,13 +4,13 @@
 # make lint    style, types, layers, and whether the notebooks are built from their sources
 # make notebooks, make lock   build labs/*.ipynb, requirements/*.txt again
 # make docs    render the labs, executed, to docs/labs/*.html, and draw docs/gallery again
-# make site    docs/ as a site, in build/site; make examples writes the output of its examples again
+# make site    docs/ as a site, in build/site; make examples and make badges write their parts of the pages again
 # make lite    the labs with a Python that runs in the browser, as a static site in build/lite
 # make clean   remove all that make and the tools made
 #
 # Everything goes into .venv here: with uv where it is installed, with pip otherwise. PYTHON names another Python.
 
-.PHONY: lab test flakes lint setup notebooks lock clean docs site lite examples
+.PHONY: lab test flakes lint setup notebooks lock clean docs site lite badges examples
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := lab
 
@@ -64,6 +64,10 @@ docs: $(VENV)/dev.stamp
 # These pages as a site that asks the network for nothing: build/site/index.html.
 site: $(VENV)/dev.stamp
 	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet
+
+# The table of the labs in the README, with their badges.
+badges: $(VENV)/dev.stamp
+	@$(RUN)/python tools/badges.py
 
 # The labs as a static site whose Python runs in the browser: build/lite. Needs npm, for the interpreter.
 lite: $(VENV)/dev.stamp

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tools import badges
 from tools.examples import ELSEWHERE, pages, rebuilt
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,17 @@ def test_the_links_of_a_page_outside_the_site_lead_somewhere(name: str) -> None:
     assert links
     missing = [link for link in links if not urlsplit(link).scheme and not (ROOT / link.partition("#")[0]).exists()]
     assert missing == []
+
+
+def test_the_readme_has_every_lab_with_a_badge_that_opens_it_on_binder() -> None:
+    readme = badges.README.read_text(encoding="utf-8")
+    (block,) = badges.BLOCK.findall(readme)
+    assert block == badges.table(badges.repository()), "make badges"
+    found = re.findall(r"https://mybinder\.org/v2/gh/([^/]+/[^/]+)/HEAD\?urlpath=(\S+?)\)", block)
+    assert {where for where, _ in found} == {badges.repository()}
+    opened = [unquote(path).removeprefix("lab/tree/") for _, path in found]
+    assert opened == sorted(f"labs/{path.name}" for path in (ROOT / "labs").glob("*.ipynb"))
+    assert "OWNER/REPOSITORY" not in badges.table("somebody/something")
 
 
 class Page(HTMLParser):
@@ -99,7 +111,8 @@ def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_elsew
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
             known = found[target].names if target in found else None
-            if not target.exists() or (parts.fragment and known is not None and unquote(parts.fragment) not in known):
+            named = {parts.fragment, unquote(parts.fragment)}  # a browser tries both
+            if not target.exists() or (parts.fragment and known is not None and not named & known):
                 bad.append(f"{path.relative_to(site)}: {address}")
     assert bad == []
 
