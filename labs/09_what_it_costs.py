@@ -248,8 +248,8 @@ lab.counted_twice
 # cat /sys/kernel/debug/kvm/nmi_injections /sys/kernel/debug/kvm/nmi_window_exits
 # ```
 #
-# Last, load `kvm_amd` with `vnmi=0`, and do it again. What should change is the number of the exits `iret` and `DB
-# excp`; what should not is `interrupt`. <!-- claim: 09-14 -->
+# Last, load `kvm_amd` with `vnmi=0`, and do it again. What should change is the number of the exits `iret` and
+# `DB excp`; what should not is `interrupt`. <!-- claim: 09-14 -->
 #
 # The tracepoints `kvm_entry` and `kvm_exit` write one line for each way in and out. This is such a log, of a run under
 # IRET interception here in the lab:
