@@ -42,6 +42,7 @@ ENDS = re.compile(r"[ \t]*\|?[ \t]*(\n(?=[ \t]*(\n|[-*] |\d+\. |\|))|\n?\Z)")
 """What may follow a mark: the end of its paragraph, of its bullet, or of its row."""
 
 
+@cache
 def text(number: str) -> list[str]:
     """Return the markdown of a lab, a cell each."""
     book = jupytext.read(LABS[number], fmt="py:percent")

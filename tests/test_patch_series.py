@@ -66,7 +66,9 @@ ASKED = {
 }
 HEADINGS = {
     lab.number: re.findall(
-        r"^# ##+ (.+)$", (ROOT / "labs" / f"{lab.number}_{lab.slug}.py").read_text(encoding="utf-8"), re.MULTILINE
+        r"^# ##+ (?:\d+\. )?(.+)$",
+        (ROOT / "labs" / f"{lab.number}_{lab.slug}.py").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     for lab in COURSE
     if lab.exists
