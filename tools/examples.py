@@ -22,7 +22,10 @@ from vnmi_lab.cli import main as vnmi_lab
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-ELSEWHERE = {"gallery.md": "tests/browser/test_gallery.py runs its examples in JupyterLab, and makes the page"}
+ELSEWHERE = {
+    "gallery.md": "tests/browser/test_gallery.py runs its examples in JupyterLab, and makes the page",
+    "hub.md": "tests/browser/test_hub.py starts its hub, and logs in",
+}
 """Pages whose examples something else runs."""
 
 _BLOCK = re.compile(r"^```(console|pycon|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
