@@ -169,6 +169,7 @@ def test_the_key_has_nothing_beyond_the_pages() -> None:
     assert {name for name in KEY if re.fullmatch(r"\d\d-\d", name)} == asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in KEY if name.startswith("variant-")])
 def test_the_variants_have_the_answers_that_the_key_says(name: str) -> None:
     variant = KEY[name]

@@ -8,6 +8,7 @@ import pytest
 
 import vnmi_lab
 from vnmi_lab.checks import Prediction, progress
+from vnmi_lab.checks import map as course
 from vnmi_lab.checks.practice import LEVELS, problem
 from vnmi_lab.widgets import Practice
 
@@ -33,6 +34,16 @@ def test_an_answer_is_noted_for_the_progress_of_the_learner() -> None:
     noted = progress.first_answer(panel.problem.id)
     assert noted is not None
     assert (noted.kind, noted.get("said")) == ("choose", "right")
+
+
+def test_the_map_says_what_came_of_practice() -> None:
+    assert "Practice" not in repr(course.report())
+    for seed in (1, 2):
+        vnmi_lab.practice(seed, 1).panel.skip.click()
+    shown = course.report()
+    assert "Practice: 2 problems, 2 skipped." in repr(shown)
+    assert "Practice: 2 problems, 2 skipped." in shown._repr_html_()
+    assert [one["id"] for one in shown.as_value()["practice"]] == ["p1-1-1", "p1-1-2"]
 
 
 def test_nothing_of_the_answer_is_sent_before_it_is_asked_for() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from vnmi_lab.checks import progress
 from vnmi_lab.checks.record import LONGEST_TEXT, Log, OtherVersionError, UnreadableError, dump, parse
 from vnmi_lab.checks.saved import FILE, read, replace
-from vnmi_lab.checks.standing import SIGNS, Mark, Row, as_value, counted, in_words, rows, upcoming
+from vnmi_lab.checks.standing import SIGNS, Mark, Row, as_value, counted, in_words, practised, rows, upcoming
 from vnmi_lab.checks.text import Note, wrapped
 
 STYLE = """
@@ -34,6 +34,13 @@ class Progress:
 
     rows: tuple[Row, ...]
     source: str = ""
+    practice: tuple[Mark, ...] = ()
+
+    @property
+    def practised(self) -> str:
+        """What came of the problems of practice, in a sentence; nothing if there were none."""
+        count = counted(len(self.practice), "problem", "problems")
+        return f"Practice: {count}, {in_words(self.practice)}." if self.practice else ""
 
     @property
     def sentence(self) -> str:
@@ -74,7 +81,9 @@ class Progress:
 
     def as_value(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
-        return {"sentence": self.sentence, "source": self.source or where(), "labs": as_value(self.rows)}
+        practice = [{"id": mark.id, "state": mark.state} for mark in self.practice]
+        labs = as_value(self.rows)
+        return {"sentence": self.sentence, "source": self.source or where(), "labs": labs, "practice": practice}
 
     def __repr__(self) -> str:
         """Return the map for a terminal."""
@@ -83,20 +92,24 @@ class Progress:
             lines.append(f"{row.lab.number} {row.lab.title} ({row.lab.minutes} minutes)")
             lines += [f"     {SIGNS[mark.state]} {mark.name}: {mark.words}" for mark in row.exercises]
             lines.append(wrapped(f"predictions: {in_words(row.predictions)}", "     "))
-        return "\n".join([*lines, "", wrapped(self.source or where())])
+        practised = [wrapped(self.practised)] * bool(self.practice)
+        return "\n".join([*lines, *practised, "", wrapped(self.source or where())])
 
     def _repr_html_(self) -> str:
         here = upcoming(self.rows)
         heads = "".join(f'<th scope="col">{head}</th>' for head in ("Lab", "Exercises", "Predictions"))
         body = "".join(_row(row, is_next=row is here) for row in self.rows)
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        text = f"<p>{escape(self.sentence)}</p>{table}<p><small>{escape(self.source or where())}</small></p>"
+        practised = f"<p>{escape(self.practised)}</p>" if self.practice else ""
+        kept = f"<p><small>{escape(self.source or where())}</small></p>"
+        text = f"<p>{escape(self.sentence)}</p>{table}{practised}{kept}"
         return f'<style>{STYLE}</style><div class="vnmi-map">{text}</div>'
 
 
 def report() -> Progress:
     """Return how far the learner is now."""
-    return Progress(rows(progress.noted()), progress.store().trouble)
+    log = progress.noted()
+    return Progress(rows(log), progress.store().trouble, practised(log))
 
 
 def read_from(places: Iterable[Path]) -> Progress:
@@ -109,7 +122,8 @@ def read_from(places: Iterable[Path]) -> Progress:
     if not there:
         named = ", ".join(dict.fromkeys(map(str, files)))
         return Progress(rows(Log()), f"Nothing is noted yet: there is no {named}.")
-    return Progress(rows(_read(there[0])), f"Read from {there[0]}.")
+    log = _read(there[0])
+    return Progress(rows(log), f"Read from {there[0]}.", practised(log))
 
 
 def loaded(text: str, name: str) -> Note:

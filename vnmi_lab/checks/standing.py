@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -22,6 +23,9 @@ SIGNS: dict[State, str] = {
     "skipped": "\N{RIGHTWARDS ARROW WITH STROKE}",
     "new": "\N{WHITE CIRCLE}",
 }
+
+PRACTICE = re.compile(r"p\d+-\d+-\d+")
+"""What the id of a problem of practice looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ def rows(log: Log) -> tuple[Row, ...]:
     notes = list(log)
     return tuple(
         Row(lab, _exercises(lab.exercises, notes), _predictions(lab.predictions, notes)) for lab in COURSE if lab.exists
+    )
+
+
+def practised(log: Log) -> tuple[Mark, ...]:
+    """Return what came of each problem of practice that was answered, in the order of the log."""
+    notes = [one for one in log if PRACTICE.fullmatch(one.id)]
+    return tuple(
+        Mark(id_, _said([one for one in notes if one.id == id_])) for id_ in dict.fromkeys(n.id for n in notes)
     )
 
 
