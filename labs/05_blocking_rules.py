@@ -24,7 +24,7 @@
 # ## 1. Why is it blocked?
 #
 # This guest closes its gate, works a little, and opens it again. An NMI arrives while it is closed. Play it, and watch
-# the panel *Why is it blocked?* beside the picture.
+# the panel *Why is it blocked?* below the picture.
 
 # %%
 from vnmi_lab import Scenario, Stimulus, show
@@ -41,20 +41,20 @@ show(lab.gated(), title="An NMI and a closed gate")
 #   against it, in the order in which KVM looks, and marks the one that decides.
 # - **The processor** is asked while the guest runs. May it take what is in V_NMI?
 #
-# Stop at the step where the NMI has just been handed over, and press `w`: that goes to the step at which what blocks
-# ends. You will need this key.
+# Go to step 6: KVM has handed the NMI over, and the guest runs again, with its gate closed. Press `w`. That goes to the
+# step at which what blocks ends. You will need this key.
 
 # %% [markdown]
 # ## 2. The mask, once more
 #
 # The reason that you know best is another NMI in service. You have met four ways to keep a mask:
 #
-# | policy | the mask is up from the injection until |
+# | policy | NMIs are masked |
 # |---|---|
-# | `blind` | it is never up |
-# | `m2` | the IRET exits |
-# | `legacy` | KVM sees that the IRET is over |
-# | `vnmi` | the processor has completed the IRET |
+# | `blind` | never |
+# | `m2` | until the IRET exits. This is the mistake of Lab 03, section 3 |
+# | `legacy` | until KVM sees that the IRET is over |
+# | `vnmi` | until the processor has completed the IRET |
 #
 # Here are the program and the handler of Lab 03 again. One NMI arrives at `work`, and another at `handler`.
 
@@ -130,8 +130,8 @@ lab.behind_the_gate
 lab.the_gate_opens
 
 # %% [markdown]
-# This is the whole of `svm_enable_nmi_window` (Linux 6.12, `arch/x86/kvm/svm/svm.c`). KVM is called back by that which
-# ends the block:
+# This is the work of `svm_enable_nmi_window` (Linux 6.12, `arch/x86/kvm/svm/svm.c`). KVM has itself called back by that
+# which ends the block:
 #
 # | blocked by | ended by | the window |
 # |---|---|---|
@@ -142,9 +142,9 @@ lab.the_gate_opens
 # %% [markdown]
 # ## 5. Your first guest
 #
-# So far all guests were given. Now you write one, in assembly. It is little; here is a whole one. A cell that begins
-# with `%%guest` and a name is a program. The instruction in its second line is new to you: it writes to the interrupt
-# controller of the processor, whose address is in R15, and what it writes means "send an NMI to myself".
+# So far the programs were given. Now you write one, in assembly. It need not be long; here is a whole one. A cell that
+# begins with `%%guest` and a name is a program. The instruction at `work` is new to you: it writes to the processor's
+# interrupt controller, whose address is in R15, and what it writes means "send an NMI to myself".
 
 # %% tags=["active-ipynb"]
 # %%guest mine
@@ -156,14 +156,14 @@ lab.the_gate_opens
 #          iretq
 
 # %% [markdown]
-# You see what it became: addresses, bytes, and your lines. Run it on bare metal: the machine `"bare"`.
+# You see what it became: addresses, bytes, and your lines. Run it; the machine `"bare"` is bare metal.
 
 # %%
 show(Scenario(mine, "bare"), title="My guest on bare metal")
 
 # %% [markdown]
-# Change something: a second NMI, say, or `"vnmi"` in the place of `"bare"`. Under KVM the interrupt controller is made
-# of software. Writing to it exits, and KVM posts the NMI.
+# Change something: a second NMI, say, or `"vnmi"` in the place of `"bare"`. Under KVM the interrupt controller is
+# software. Writing to it exits, and KVM posts the NMI.
 #
 # Now a guest that finds out where it is. On bare metal the latch is one bit. KVM lets *two* wait when none is in
 # service, because on bare metal the first of two would be taken at once. It does not ask whether it *could* be taken.

@@ -35,6 +35,11 @@ def test_the_way_of_an_nmi_whose_delivery_fails() -> None:
     ]  # fmt: skip
 
 
+def test_a_function_has_the_name_that_the_kernel_gives_it() -> None:
+    who = {move.who for move in lab06.token_legacy().moves}
+    assert {"process_nmi", "svm_inject_nmi"} <= who
+
+
 def test_an_nmi_that_nobody_puts_back_disappears_on_the_way_in() -> None:
     last = followed("idt-absent-lost").moves[-1]
     assert (last.who, sum(last.spots)) == ("VMRUN", 0)
@@ -52,7 +57,7 @@ def test_a_migration_brings_what_waits_to_the_queue() -> None:
 
 def test_the_table_reads_in_a_terminal_and_on_a_page_where_nothing_is_told_by_colour() -> None:
     text, html = repr(lab06.token()), lab06.token()._repr_html_()
-    assert text.splitlines()[0].split() == ["step", *PLACES, "masked", "in"]
+    assert text.splitlines()[0].split() == ["step", "by", *PLACES, "masked", "in"]
     assert html.count("<tr>") == len(text.splitlines())
     assert 'scope="col"' in html
     assert 'scope="row"' in html

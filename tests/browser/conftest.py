@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.lab import NotebookPage, Server, Theme, serve
 from vnmi_lab.doctor import find_browser
@@ -23,6 +23,9 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+expect.set_options(timeout=20_000)
+"""In ms. A kernel that answers three questions in a row on a busy machine needs more than playwright's five seconds."""
 
 
 class OpenNotebook(Protocol):

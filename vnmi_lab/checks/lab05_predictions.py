@@ -138,7 +138,7 @@ in_the_shade = PlaceFlag(
 
 two_in_the_shade = Prediction(
     "lab05.two_in_the_shade",
-    "The same guest, and *two* NMIs arrive in the shadow. KVM puts one into V_NMI. The other is to go by EVENTINJ, but "
+    "The same guest, and two NMIs arrive in the shadow. KVM puts one into V_NMI. The other is to go by EVENTINJ, but "
     "that is not allowed yet: it waits in `nmi_pending`. Which exit brings KVM back when the shadow is over?",
     (
         Option("None: V_NMI will do.", (), "V_NMI holds one. Nothing tells KVM that EVENTINJ is free for the other."),
@@ -172,7 +172,7 @@ behind_the_gate = SetBits(
 
 the_gate_opens = Prediction(
     "lab05.the_gate_opens",
-    "*Two* NMIs arrive while the gate is closed. One is in V_NMI, the other in `nmi_pending`. How does KVM learn that "
+    "Two NMIs arrive while the gate is closed. One is in V_NMI, the other in `nmi_pending`. How does KVM learn that "
     "the gate is open again?",
     (
         Option("It need not: `stgi` does not exit.", (), "For the one in V_NMI. The other one needs KVM."),

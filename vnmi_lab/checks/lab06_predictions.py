@@ -182,7 +182,7 @@ forgotten = Prediction(
 
 twice = Prediction(
     "lab06.twice",
-    "Now the real KVM, and *two* pages are missing, that of the IDT and that of the stack. KVM injects the NMI again, "
+    "Now the real KVM, and two pages are missing, that of the IDT and that of the stack. KVM injects the NMI again, "
     "the IDT is there, and the processor comes to the stack: another #VMEXIT NPF. What is in EXITINTINFO now?",
     (
         Option(
@@ -212,7 +212,7 @@ half_way = PlaceFlag(
     lambda: returns_late(2),
     returns_late,
     lambda trace: entries(trace)[1].index,
-    "V_NMI_MASK falls when an IRET *completes*. The one that exited half-way has not; the processor does it again.",
+    "V_NMI_MASK falls when an IRET completes. The one that exited half-way has not; the processor does it again.",
     "The IRET has not completed yet: V_NMI_MASK is still 1.",
     "The IRET has completed and V_NMI is waiting: nothing holds it back any more.",
     (

@@ -56,7 +56,7 @@ class Way:
         return names
 
     def _lines(self) -> list[list[str]]:
-        head = ["step", "", *PLACES, "masked in"]
+        head = ["step", "by", *PLACES, "masked in"]
         body = [
             [str(m.step), m.who, *(TOKEN * count or NONE for count in m.spots), ", ".join(m.masks)] for m in self.moves
         ]
@@ -111,12 +111,18 @@ def _moves(trace: Trace) -> Iterator[Move]:
             spots = _outside(fields)
             if spots != last[0] and sum(spots) == sum(last[0]):
                 last = (spots, last[1])
-                yield Move(step.index, change.rule.removeprefix(KVMS), *last)
+                yield Move(step.index, _function(trace, change.rule), *last)
         injected = _injected(step, was=injected)
         now = (_after(step, injected=injected), _masks(step))
         if now != last:
             last = now
             yield Move(step.index, step.text, *last)
+
+
+def _function(trace: Trace, rule: str) -> str:
+    """Return the kernel's name of a function, which that of an older version or of a patch shares."""
+    _file, colon, name = trace.rules[rule].source.rpartition(": ")
+    return name.removesuffix("()") if colon and name.endswith("()") else rule.removeprefix(KVMS)
 
 
 def _injected(step: Step, *, was: bool) -> bool:
