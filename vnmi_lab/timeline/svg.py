@@ -112,7 +112,7 @@ def _calls(sheet: Sheet, _tops: dict[str, int]) -> None:
     names = [name for name in sheet.p["calls"]["lane"] if name[0] < sheet.end]
     if not names:
         return
-    top = sheet.lane(14 + CALL * (1 + max(row for _, row, *_ in names)))
+    top = sheet.lane(max(40, 14 + CALL * (1 + max(row for _, row, *_ in names))))  # its name needs two lines
     sheet.name(top + 19, "KVM functions")
     sheet.text(NAMES, top + 32, "that changed something", "detail")
     for step, row, end, name in names:

@@ -24,7 +24,7 @@ export function layout(run, view, limit) {
   const bare = run.p.worlds.length === 1 && run.p.worlds[0][2] === "bare";
   const nmis = nmiHeight(run, limit);
   if (run.p.marks.length) add("outside", "outside", 40, { scripted: !run.kvm && run.p.marks.every(([, kind]) => kind === "host") });
-  if (names.length) add("kvm", "calls", 14 + CALL * (1 + Math.max(...names.map(([, row]) => row))));
+  if (names.length) add("kvm", "calls", Math.max(40, 14 + CALL * (1 + Math.max(...names.map(([, row]) => row)))));
   if (run.p.lint?.some(([step]) => step <= limit)) add("kvm", "lint", 30);
   waves("kvm");
   waves("vmcb");
