@@ -141,6 +141,10 @@ BAD: dict[str, tuple[str, str]] = {  # the cell, and how the verdict on the exer
     "recurses": ("def f(): f()\nf()", "RecursionError"),
     "raises with a terminal's codes": ("raise ValueError('\\x1b[2J' + 'x' * 100_000)", "ValueError: \x1b[2Jxxx"),
     "says nonsense to the grader": (PIPES.replace("WHAT", 'b"nonsense\\n"'), "This cell wrote into the pipe"),
+    "asks and does not listen": (
+        PIPES.replace("WHAT", 'b\'{"check": "none"}\\n\' * 9000') + "import time\ntime.sleep(99)",
+        "This cell does not listen to the grader.",
+    ),
     "talks too long": ("for _ in range(10**6): lab.second_nmi.skip()", "This cell "),
     "leaves": ("raise SystemExit", "SystemExit: "),
 }
@@ -355,6 +359,17 @@ def test_what_is_no_notebook_of_a_lab_gets_one_line(text: str, said: str, tmp_pa
         grade(path)
     assert "\n" not in str(problem.value)
     assert main(["check", str(path)]) == 2
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(BadNotebookError, match="not a plain file"):
+        grade(tmp_path)
+
+
+def test_names_of_files_say_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = submission(tmp_path / "\x1b[2J[", LAB, GOOD[:1])
+    assert main(["check", str(path), str(tmp_path / "\x1b[1m.ipynb")]) == 1
+    assert "\x1b" not in "".join(capsys.readouterr())
 
 
 def test_a_lab_is_known_by_what_it_imports(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Piece(NamedTuple):
 
 def read(path: Path) -> tuple[Cell, ...]:
     """Return the code cells of a notebook; ``BadNotebookError`` for a file that is none."""
+    if path.exists() and not path.is_file():
+        raise BadNotebookError(f"{path}: not a plain file")
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8-sig") if size <= LARGEST else ""

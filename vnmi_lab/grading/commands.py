@@ -10,7 +10,7 @@ from pathlib import Path
 from vnmi_lab.grading import assignment as nbgrader
 from vnmi_lab.grading import classpage, classroom
 from vnmi_lab.grading.cells import BadNotebookError
-from vnmi_lab.grading.report import Report, as_file, grade
+from vnmi_lab.grading.report import Report, as_file, grade, seen
 from vnmi_lab.grading.sandbox import Limits, walls
 
 OPEN_DOORS = (
@@ -28,7 +28,7 @@ def check(notebooks: list[Path], *, seconds: int, as_json: bool) -> int:
         try:
             reports.append(grade(path, limits))
         except BadNotebookError as problem:
-            print(f"vnmi-lab check: {problem}", file=sys.stderr)
+            print(f"vnmi-lab check: {seen(str(problem))}", file=sys.stderr)
             continue
         if not as_json:
             print(reports[-1], flush=True)
@@ -43,7 +43,7 @@ def class_report(files: list[Path], csv: Path | None, html: Path | None) -> int:
     """Count files and write what is asked for, else a summary; 1 when a file could not be read, 2 when none could."""
     counted, problems = classroom.count(files)
     for problem in problems:
-        print(f"vnmi-lab class-report: {problem}", file=sys.stderr)
+        print(f"vnmi-lab class-report: {seen(problem)}", file=sys.stderr)
     if not counted.learners:
         return 2
     for path, text in ((csv, classroom.as_csv), (html, classpage.page)):

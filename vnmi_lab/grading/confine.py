@@ -20,6 +20,9 @@ MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MS_PRIVATE = 442, -100
 """Linux's numbers: <sched.h>, <sys/mount.h>, <linux/mount.h>; the call has this number on every architecture."""
 MEBI = 1 << 20
 
+SOCKETS = "/run"
+"""Where the sockets of a system's services are: a socket with a path is reached without a network."""
+
 
 class _MountAttr(ctypes.Structure):
     _fields_ = (("set", ctypes.c_uint64), ("clear", ctypes.c_uint64), ("how", ctypes.c_uint64), ("ns", ctypes.c_uint64))
@@ -47,6 +50,8 @@ def confine(given: Path, work: Path, limits: dict[str, int], *, walls: bool, roo
 def _read_only_but(work: Path, size: int) -> bool:
     """Make all that is mounted read-only, for good, but an empty folder in memory; False where that cannot be."""
     libc = ctypes.CDLL(None, use_errno=True)
+    if Path(SOCKETS).is_dir() and not any(place.is_relative_to(SOCKETS) for place in (work, Path(sys.prefix))):
+        libc.mount(b"tmpfs", os.fsencode(SOCKETS), b"tmpfs", MS_NOSUID_NODEV, b"size=1m")
     attr = _MountAttr(MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, 0)
     asked = (AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr))
     return bool(

@@ -170,8 +170,11 @@ class _Notes:
 
 def _progress(notebook: Path) -> Log | None:
     """Return the progress file beside a notebook, unless the folder holds the same lab of several learners."""
-    others = [path for path in notebook.parent.glob(f"{notebook.name[:2]}*.ipynb") if path.name != notebook.name]
+    names = [path.name for path in notebook.parent.iterdir() if path.suffix == ".ipynb" and path.name != notebook.name]
+    file = notebook.parent / saved.FILE
+    if not file.is_file() or any(name.startswith(notebook.name[:2]) for name in names):
+        return None
     try:
-        return None if others else saved.read(notebook.parent / saved.FILE)
+        return saved.read(file)
     except (OSError, UnreadableError, OtherVersionError):
         return None

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 UNSHARE = ("--user", "--map-root-user", "--net", "--ipc", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
 TICK = 0.1
 """Seconds between two looks at how many processes there are."""
-LONGEST_LINE = 4 << 20
+LONGEST_LINE = 1 << 20
 MOST_LINES = 20_000
 """Lines that a process may say without being asked."""
 MOST_FILES, MOST_BYTES = 200, 20 << 20
@@ -86,8 +86,10 @@ class Child:
         self.kept = ["seconds", "output", *(["processes", "folder"] if inside else [])]
         self._heard: Queue[bytes] = Queue(maxsize=100)
         self._closing = Event()
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._said: Queue[bytes] = Queue(maxsize=100)
+        self._threads = [Thread(target=run, daemon=True) for run in (self._read, self._write)]
+        for thread in self._threads:
+            thread.start()
         self._looked = float("inf")  # until its first line there may be another /proc
         self._init: int | None = None
         self.tell(
@@ -116,23 +118,21 @@ class Child:
             else:
                 self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                if pipe is not None and pipe is not self._process.stdout:
-                    pipe.close()
-        self._reader.join(1.0)
-        if self._process.stdout is not None and not self._reader.is_alive():
-            self._process.stdout.close()
+        for thread in self._threads:
+            thread.join(1.0)
+        if not any(thread.is_alive() for thread in self._threads):  # else a child of a child holds the pipe
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
         self._folder.cleanup()
 
     def tell(self, said: dict[str, Any]) -> None:
-        """Send a line; ``Gone`` when nobody reads it."""
-        assert self._process.stdin is not None
+        """Send a line; ``Gone`` when many were sent and nobody reads them."""
         try:
-            self._process.stdin.write(json.dumps(said).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise Gone("ended its process") from None
+            self._said.put(json.dumps(said).encode() + b"\n", timeout=1.0)
+        except Full:
+            raise Gone("does not listen to the grader") from None
 
     def hear(self, deadline: float) -> dict[str, Any]:
         """Return the next line; ``Gone`` when there will be none, or none in time, or something else is too much."""
@@ -166,6 +166,15 @@ class Child:
                 line = self._process.stdout.readline(LONGEST_LINE)
             line = line if line.endswith(b"\n") else b""
             self._put(line)
+
+    def _write(self) -> None:
+        """Send what is in the queue; a learner's process that reads nothing blocks this thread, and no other."""
+        assert self._process.stdin is not None
+        with suppress(OSError, ValueError):
+            while not self._closing.is_set():
+                with suppress(Empty):
+                    self._process.stdin.write(self._said.get(timeout=TICK))
+                    self._process.stdin.flush()
 
     def _put(self, line: bytes) -> None:
         while not self._closing.is_set():
