@@ -14,6 +14,7 @@ import pytest
 
 from tools import badges
 from tools.examples import ELSEWHERE, pages, rebuilt
+from vnmi_lab.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = pages()
@@ -59,6 +60,11 @@ def test_the_readme_has_every_lab_with_a_badge_that_opens_it_on_binder() -> None
     opened = [unquote(path).removeprefix("lab/tree/") for _, path in found]
     assert opened == sorted(f"labs/{path.name}" for path in (ROOT / "labs").glob("*.ipynb"))
     assert "OWNER/REPOSITORY" not in badges.table("somebody/something")
+
+
+def test_every_command_is_on_its_page() -> None:
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([a-z-]+)", page, re.MULTILINE)) == sorted(COMMANDS)
 
 
 class Page(HTMLParser):
@@ -115,6 +121,12 @@ def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_elsew
             if not target.exists() or (parts.fragment and known is not None and not named & known):
                 bad.append(f"{path.relative_to(site)}: {address}")
     assert bad == []
+
+
+@pytest.mark.slow
+def test_the_instructors_key_is_not_in_the_site(site: Path) -> None:
+    assert (ROOT / "docs/instructor/instructor-key/key.toml").is_file()
+    assert not list(site.rglob("key*")), "mkdocs.yml leaves out its folder"
 
 
 @pytest.mark.slow
