@@ -1,69 +1,69 @@
-"""The table of the course, beside the notebooks that it is about."""
+"""The table of the course says what is in the labs, and the ledger's page how many claims there are."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vnmi_lab.checks.course import COURSE, Lab
 
-LABS = Path(__file__).parent.parent / "labs"
-THERE = [lab for lab in COURSE if lab.exists]
+ROOT = Path(__file__).parent.parent
+TOOL: dict[str, Any] = runpy.run_path(str(ROOT / "tools" / "course_table.py"))
+ROWS: dict[str, list[str]] = TOOL["standing"]()
+LABS = [lab for lab in COURSE if lab.exists]
+AGAIN = "run: python tools/course_table.py --keep-seconds"
+MOST_SECONDS, MOST_TOGETHER = 10, 90
 
 
-def source(lab: Lab) -> str:
-    return (LABS / lab.notebook).with_suffix(".py").read_text(encoding="utf-8")
+def by_slug(lab: Lab) -> str:
+    return lab.slug
 
 
-def test_the_course_has_ten_labs_in_order() -> None:
-    assert [lab.number for lab in COURSE] == [f"{number:02}" for number in range(10)]
+def test_every_lab_has_its_line() -> None:
+    assert list(ROWS) == [lab.number for lab in LABS], AGAIN
 
 
-def test_every_notebook_is_in_the_table() -> None:
-    assert {path.name for path in LABS.glob("*.ipynb")} == {lab.notebook for lab in THERE}
+@pytest.mark.parametrize("lab", LABS, ids=by_slug)
+def test_what_can_be_counted_at_once_is_as_it_says(lab: Lab) -> None:
+    row = ROWS[lab.number]
+    standing = int(row[5].replace(",", ""))
+    assert list(TOOL["counted"](lab, standing, row[6]).cells) == row, AGAIN
 
 
-@pytest.mark.parametrize("lab", THERE, ids=lambda lab: lab.number)
-def test_title_and_minutes_are_those_of_the_notebook(lab: Lab) -> None:
-    title = re.search(r"^# # (.+)$", source(lab), flags=re.MULTILINE)
-    minutes = re.search(r"\*\*Time:\*\* about (\d+) minutes", source(lab))
-    assert title
-    assert minutes
-    assert title[1].casefold() == f"Lab {lab.number}: {lab.title}".casefold()
-    assert int(minutes[1]) == lab.minutes <= 45
+@pytest.mark.slow
+@pytest.mark.parametrize("lab", LABS, ids=by_slug)
+def test_the_judge_explores_as_many_states_as_it_says(lab: Lab) -> None:
+    assert f"{TOOL['states'](lab):,}" == ROWS[lab.number][5], AGAIN
 
 
-@pytest.mark.parametrize("lab", COURSE, ids=lambda lab: lab.number)
-def test_what_is_asked_has_the_number_of_its_lab(lab: Lab) -> None:
-    asked = [*(one.id for one in lab.exercises), *(one.id for one in lab.predictions)]
-    assert bool(asked) == lab.exists
-    assert all(id_.startswith(f"lab{lab.number}.") for id_ in asked)
-    assert len(set(asked)) == len(asked)
+def test_the_last_line_has_the_sums() -> None:
+    page = (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
+    rows = [TOOL["counted"](lab, int(ROWS[lab.number][5].replace(",", "")), ROWS[lab.number][6]) for lab in LABS]
+    assert TOOL["table"](rows) in page, AGAIN
 
 
-def test_lab_00_has_the_map_with_the_minutes() -> None:
-    rows = re.findall(
-        r"^# \| \[?(\d\d) ([^]|]+?)(?:\]\(([^)]+)\))? \| (\d+) \| ([^|]+) \|$", source(COURSE[0]), re.MULTILINE
-    )
-    assert [(number, title, int(minutes)) for number, title, _link, minutes, _about in rows] == [
-        (lab.number, lab.title, lab.minutes) for lab in COURSE
-    ]
-    assert [link for _number, _title, link, _minutes, _about in rows] == ["", *(lab.notebook for lab in COURSE[1:])]
+def test_each_lab_and_the_whole_course_ran_as_fast_as_they_must() -> None:
+    took = [float(row[6]) for row in ROWS.values()]
+    assert min(took) > 0
+    assert max(took) < MOST_SECONDS
+    assert sum(took) < MOST_TOGETHER
 
 
-@pytest.mark.parametrize("lab", COURSE, ids=lambda lab: lab.number)
-def test_every_lab_asks_enough_and_every_exercise_has_three_hints(lab: Lab) -> None:
-    assert len(lab.exercises) >= (1 if lab is COURSE[0] else 3)
-    assert len(lab.predictions) >= 1
-    assert {len(exercise.hints) for exercise in lab.exercises} == {3}
-    assert all(len({*exercise.hints}) == 3 for exercise in lab.exercises)
-    assert all(exercise.good not in hint for exercise in lab.exercises for hint in exercise.hints[:2])
+@pytest.mark.parametrize("lab", LABS, ids=by_slug)
+def test_a_lab_says_the_minutes_that_the_course_says(lab: Lab) -> None:
+    text = (ROOT / "labs" / f"{lab.number}_{lab.slug}.py").read_text(encoding="utf-8")
+    said = re.search(r"\*\*Time:\*\* about (\d+) minutes", text)
+    assert said is not None
+    assert int(said[1]) == lab.minutes <= 45
 
 
-@pytest.mark.parametrize("lab", COURSE, ids=lambda lab: lab.number)
-def test_every_lab_exists_and_its_parts_have_names_of_their_own(lab: Lab) -> None:
-    assert lab.exists
-    for id_ in [*(one.id for one in lab.exercises), *(one.id for one in lab.predictions)]:
-        assert getattr(lab.module(), id_.split(".")[1]).id == id_, "a notebook says lab.name"
+def test_the_page_of_the_ledger_has_the_counts_as_they_are() -> None:
+    claims: dict[str, Any] = TOOL["CLAIMS"]
+    page = claims["PAGE"].read_text(encoding="utf-8")
+    assert claims["with_table"](page) == page, "run: python tools/claims.py --write"
+    assert claims["table"]() in page
+    assert claims["with_table"]("| lab | old |\n| 1 | 2 |\nafter") == f"{claims['table']()}after"
