@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, expect
 from tests.browser.axe import findings
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import KERNEL_IDLE, NotebookPage, Server, Theme
+from tests.browser.test_bench import point_at
 from tests.browser.test_labs import cell_of, run_cell, say
 from vnmi_lab.checks import lab00, progress
 from vnmi_lab.checks.record import parse
@@ -80,6 +81,13 @@ def test_an_nmi_is_delivered_in_the_first_two_cells_with_four_knobs_on_the_scree
         step.press("Enter")
         player.locator(".vl-scroll").press(key)
     expect(player).to_contain_text("4 steps")
+
+    # exercise 3: a second NMI is placed with the mouse, and the scenario is the answer
+    cell.get_by_role("button", name="Place an NMI").click()
+    point_at(cell, 9, 12)
+    placed = cell.get_by_label("Scenario", exact=True)
+    expect(placed).to_have_value("v1~plain~bare~nmi@work~nmi@later")
+    assert lab00.two_places.judged(placed.input_value()).ok
     assert page.errors == []
 
 
