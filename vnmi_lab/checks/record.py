@@ -63,10 +63,11 @@ class Noted(NamedTuple):
 
 
 class Log:
-    """Notes, each once, and the ``name`` that a learner typed, if they did."""
+    """Notes, each once, and the ``name`` that a learner typed, if they did; ``changes`` grows with every ``put``."""
 
     def __init__(self, notes: Iterable[Noted] = (), name: str = "") -> None:
         self.name = name
+        self.changes = 0
         self._notes: dict[Key, Noted] = {}
         for noted in notes:
             self.put(noted)
@@ -94,6 +95,7 @@ class Log:
 
     def put(self, noted: Noted) -> None:
         """Add a note, or count one that is there as far as this one."""
+        self.changes += 1
         there = self._notes.get(noted.key, noted)
         self._notes[noted.key] = noted._replace(
             times=max(noted.times, there.times), first=min(noted.first, there.first), last=max(noted.last, there.last)

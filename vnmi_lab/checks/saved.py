@@ -53,6 +53,7 @@ class Saved:
         self._kernel = token_hex(4)
         self._now = datetime.now(UTC)
         self._began = _written(self._now)
+        self._same: tuple[object, int] | None = None  # the file and the changes of the log when both held the same
 
     def note(self, id_: str, kind: Kind, data: dict[str, Value]) -> None:
         """Count a note, and save."""
@@ -73,11 +74,7 @@ class Saved:
             return
         try:
             with _locked(self.path.parent):
-                there = self._there(self.path)
-                self._notice(there)
-                self.log.take(there)
-                if self.log != there:
-                    replace(self.path, dump(self.log))
+                self._exchange(self.path)
             self.trouble = ""
         except OSError as error:
             self.trouble = (
@@ -85,6 +82,20 @@ class Saved:
                 "notebook's kernel runs; `vnmi_lab.progress()` has a button to download it."
             )
             self._once(self.trouble)
+
+    def _exchange(self, path: Path) -> None:
+        """Read, unless the file is the one that was written last; write, unless it has all there is."""
+        known, changes = self._same or (None, 0)
+        if known is None or known != _identity(path):
+            there = self._there(path)
+            self._notice(there)
+            self.log.take(there)
+            must_write = self.log != there
+        else:
+            must_write = self.log.changes != changes
+        if must_write:
+            replace(path, dump(self.log))
+        self._same = (_identity(path), self.log.changes)
 
     def _there(self, path: Path) -> Log:
         """Read the file; one that is none of ours is moved out of the way, and ``OSError`` keeps it from being lost."""
@@ -138,6 +149,15 @@ def replace(path: Path, text: str) -> None:
         with suppress(OSError):
             new.unlink()
         raise
+
+
+def _identity(path: Path) -> object:
+    """Return what a file is known by: each that is written is another one. None if there is none."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def _free(path: Path) -> Path:
