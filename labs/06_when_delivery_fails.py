@@ -63,8 +63,19 @@ lab.where_now
 lab.forgotten
 
 # %% [markdown]
-# V_NMI_MASK is worth a look, too. No handler has begun, so #VMEXIT saves the mask as 0. If it did not, the guest would
-# be masked with no IRET to come. KVM can use the ordinary way back in: EVENTINJ, which sets the mask.
+# Without vNMI it is worse. Below is all that can happen to *one* NMI under `m5`, a KVM without vNMI that forgets in the
+# same way. Each box is a group of states that look alike, each arrow something that happened. Press **Step**, until you
+# come to the box in which a law breaks. Not only is the NMI lost: KVM's own mask is up, and there is no handler whose
+# IRET could take it down.
+
+# %%
+from vnmi_lab import state_graph
+
+state_graph("m5", nmis=1)
+
+# %% [markdown]
+# Back to vNMI. V_NMI_MASK is worth a look, too. No handler has begun, so #VMEXIT saves the mask as 0. If it did not,
+# the guest would be masked with no IRET to come. KVM can use the ordinary way back in: EVENTINJ, which sets the mask.
 # <!-- claim: 06-03 06-04 -->
 
 # %% [markdown]
