@@ -228,9 +228,9 @@ lab.enable_nmi_window.check(enable_nmi_window)
 # %% [markdown]
 # ## 7. A new processor
 #
-# Now the same hypervisor moves to a processor with vNMI. Before each injection it asks `get_nmi_mask`, which reads
-# V_NMI_MASK there. It sets no note and no IRET intercept any more, since VMRUN sets V_NMI_MASK when EVENTINJ holds an
-# NMI. That is all we change. <!-- claim: 07-08 -->
+# Now the same hypervisor moves to a processor with vNMI, and two hooks read the new bits. `get_nmi_mask` asks
+# V_NMI_MASK. `inject_nmi` keeps no note and needs no IRET intercept there, since VMRUN sets V_NMI_MASK when EVENTINJ
+# holds an NMI. That is all we change. <!-- claim: 07-08 -->
 
 # %%
 lab.nothing_exits
