@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from vnmi_lab.checks import lab07
+from vnmi_lab.checks import lab07, lab07_whole
 from vnmi_lab.checks.hooks import AT_AN_OPEN_DOOR, BOTH, Hook
 from vnmi_lab.checks.lab07_stages import LATE, STAGES, breaks
 from vnmi_lab.explore import Search, explore
 from vnmi_lab.hv.profiles import LEGACY
 from vnmi_lab.hv.svm import borrow_step
 from vnmi_lab.hv.vcpu import REQ_EVENT
-from vnmi_lab.judge import NPF, PLAIN
+from vnmi_lab.judge import NPF, PLAIN, Case
 
 LAB = Path(__file__).parent.parent / "labs" / "07_write_it_yourself.py"
 
@@ -73,6 +73,12 @@ def test_what_a_learner_wrote_is_judged_together() -> None:
     assert repr(whole).count("holds in all") == whole._repr_html_().count("holds in all") == 8
 
 
+@pytest.fixture
+def one_situation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab07_whole, "SITUATIONS", {"works, and halts": Case("idle", 2)})
+
+
+@pytest.mark.usefixtures("one_situation")
 def test_a_hook_not_yet_written_is_kvms_and_a_wrong_one_is_seen() -> None:
     bad = written(lab07.nmi_allowed.wrong[0].code)
     whole = lab07.hypervisor(bad, written(lab07.process_nmi.start), 5)
@@ -81,6 +87,7 @@ def test_a_hook_not_yet_written_is_kvms_and_a_wrong_one_is_seen() -> None:
     assert lab07.hypervisor().words == "Nothing of it is yours yet."
 
 
+@pytest.mark.usefixtures("one_situation")
 def test_a_hook_that_raises_is_told_in_the_table() -> None:
     whole = lab07.hypervisor(written("def process_nmi(vcpu):\n    1 / 0\n"))
     assert whole.lines[0][1].startswith("LearnerError: process_nmi raised ZeroDivisionError")
