@@ -15,7 +15,7 @@ from tests.timeline_runs import hostile, latched, looping, nested
 from vnmi_lab.checks import lab01
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.timeline import Payload, build, bundle, drawn, html, palette, png, svg
-from vnmi_lab.timeline.png import MOST, outlines
+from vnmi_lab.timeline.png import FEWER, outlines
 from vnmi_lab.timeline.raster import Canvas, font, width_of
 from vnmi_lab.trace import Trace
 from vnmi_lab.widgets import Predict, show
@@ -175,9 +175,9 @@ def test_beside_a_long_run_stand_its_events_in_every_form() -> None:
     payload: Payload = build(looping(3000))
     kept = bundle(payload)
     whole = f"{payload['steps']:,} steps"
-    assert f"{MOST} of {whole}" in kept["image/svg+xml"]
-    assert f"<caption>{escape(payload['title'])}: {MOST} of {whole}, the events first</caption>" in kept["text/html"]
-    assert kept["text/html"].count("<tr>") == MOST + 1
+    assert f"{FEWER} of {whole}" in kept["image/svg+xml"]
+    assert f"<caption>{escape(payload['title'])}: {FEWER} of {whole}, the events first</caption>" in kept["text/html"]
+    assert kept["text/html"].count("<tr>") == FEWER + 1
     assert f"500 of {whole}" in html(payload)
 
 

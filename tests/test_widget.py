@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +19,7 @@ from vnmi_lab.guests import Source
 from vnmi_lab.library import find
 from vnmi_lab.machine import BareMetal, Host, Stimulus
 from vnmi_lab.scenario import BARE, Scenario
-from vnmi_lab.timeline import MOST_STEPS, Payload, TraceLike, build
+from vnmi_lab.timeline import FIRST, LONG, MOST_STEPS, Payload, TraceLike, build
 from vnmi_lab.trace import Trace
 from vnmi_lab.widgets import Timeline, show
 
@@ -81,14 +83,49 @@ def test_what_is_to_be_predicted_stays_out_of_the_fallback_until_it_is_lifted() 
     assert "iretq" in bundle(timeline)["text/html"]
 
 
+def busy(steps: int) -> Trace:
+    return Trace(Scenario(Source("again: inc rax\njmp again"), BARE).machine(), "busy", steps)
+
+
+def test_of_a_long_run_a_notebook_gets_the_beginning_first_and_then_the_whole() -> None:
+    sent: list[dict[str, Any]] = []
+    run = busy(400)
+
+    async def cell() -> Timeline:
+        """What runs while a notebook's loop does; the rest is read once it is done."""
+        arrived = asyncio.Event()
+        timeline, asked = Timeline(run), Timeline(busy(400))
+        sent.append(json.loads(timeline.sent))
+        timeline.observe(lambda change: sent.append(json.loads(change["new"])), "sent")
+        timeline.observe(lambda _change: arrived.set(), "sent")
+        assert asked.payload == build(busy(400))  # who asks for it gets all of it
+        assert "400 steps, of them the first 128 steps" in bundle(timeline)["text/plain"]
+        await asyncio.wait_for(arrived.wait(), 60)
+        return timeline
+
+    timeline = asyncio.run(cell())
+    assert [(payload["steps"], payload.get("whole")) for payload in sent] == [(FIRST, 400), (400, None)]
+    assert timeline.payload == build(run)
+    assert timeline.trace is run
+
+
+def test_a_run_that_is_not_long_or_begins_late_is_sent_at_once() -> None:
+    async def cell() -> list[Timeline]:
+        return [Timeline(busy(LONG)), Timeline(busy(400), cursor=300)]
+
+    assert [json.loads(made.sent)["steps"] for made in asyncio.run(cell())] == [LONG, 400]
+
+
 def test_a_payload_keeps_its_own_limit() -> None:
     assert Timeline(build(latched(), visible_until=3)).visible_until == 3
 
 
 def test_only_the_cursor_and_the_limit_can_be_set() -> None:
     timeline = Timeline(latched())
+    with pytest.raises(AttributeError, match="payload"):
+        timeline.payload = {}  # type: ignore[misc]  # that is what is asked
     with pytest.raises(traitlets.TraitError, match="read-only"):
-        timeline.payload = {}
+        timeline.sent = b"{}"
     timeline.cursor = 4
     with pytest.raises(traitlets.TraitError):
         timeline.cursor = -1

@@ -52,6 +52,9 @@
       }
       await frame(); // what is in the page now is painted before the next frame begins
       const taken = performance.now() - began;
+      const coming = () => cellNode(index).querySelector('.vnmi-player:not([data-coming="0"])');
+      while (coming()) await frame();
+      this.whole = performance.now() - began;
       await later(500);
       return taken;
     },

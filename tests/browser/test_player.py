@@ -15,8 +15,10 @@ from tests.browser.players import Open, players
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
 from vnmi_lab.checks import lab03
+from vnmi_lab.guests import Source
 from vnmi_lab.hv.profiles import LEGACY, VNMI
-from vnmi_lab.timeline import build, state_at
+from vnmi_lab.scenario import BARE, Scenario
+from vnmi_lab.timeline import beginning, build, state_at
 from vnmi_lab.timeline.columns import plain
 from vnmi_lab.trace import Trace
 
@@ -88,6 +90,42 @@ def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
     shown.page.evaluate("""() => { const slider = document.querySelector(".vl-scrub");
       for (let n = 0; n < 200; n++) { slider.value = n; slider.dispatchEvent(new Event("input")); } }""")
     assert shown.saved(199) == 1
+
+
+def test_the_whole_run_goes_on_where_its_beginning_stood(show: Open) -> None:
+    run = Trace(Scenario(Source("again: inc rax\njmp again"), BARE).machine(), "busy", 60)
+    shown = show(beginning(run, 20), width=700)
+    last = len(run) - 1
+    root = shown.view()
+    cover = root.get_by_text("the rest of the run is on its way")
+    expect(root).to_have_attribute("data-coming", str(len(run) - 20))
+    expect(root.get_by_text(f"of {last}", exact=True)).to_be_visible()
+    expect(cover).to_have_count(1)
+    shown.press("End")
+    shown.at(19)  # no further until the rest is there
+    shown.press("ArrowLeft", "a", "+")
+    wide = root.locator(".vl-canvas").evaluate("node => node.style.width")
+    left = shown.stage().evaluate("node => node.scrollLeft")
+    shown.page.evaluate("whole => models[0].set('payload', whole)", build(run))
+    shown.at(18)
+    expect(root).to_have_attribute("data-coming", "0")
+    expect(cover).to_be_hidden()
+    expect(root.locator('.vl-marker[data-marker="a"]')).to_have_count(1)
+    assert root.locator(".vl-canvas").evaluate("node => node.style.width") == wide
+    assert shown.stage().evaluate("node => node.scrollLeft") == left
+    shown.press("End")
+    shown.at(last)
+
+
+def test_play_goes_on_when_the_whole_run_comes(show: Open) -> None:
+    run = Trace(Scenario(Source("again: inc rax\njmp again"), BARE).machine(), "busy", 60)
+    shown = show(beginning(run, 20))
+    shown.press(" ")
+    expect(shown.view()).to_have_attribute("data-playing", "true")
+    shown.page.evaluate("whole => models[0].set('payload', whole)", build(run))
+    expect(shown.view()).to_have_attribute("data-playing", "true")
+    shown.page.evaluate("other => models[0].set('payload', other)", build(latched()))
+    expect(shown.view()).to_have_attribute("data-playing", "false")  # another run is another
 
 
 def test_pointing_at_a_step_goes_there(show: Open) -> None:

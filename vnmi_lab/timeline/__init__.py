@@ -3,7 +3,8 @@
 The player (``assets/js``) animates the same payload in a browser.
 """
 
-from vnmi_lab.timeline.build import MOST_STEPS, VERSION, Payload, TraceLike, build, shown, state_at
+from vnmi_lab.timeline.beginning import FIRST, LONG, beginning
+from vnmi_lab.timeline.build import MOST_STEPS, VERSION, Payload, TraceLike, build, expect_length, shown, state_at
 from vnmi_lab.timeline.bundle import asset, script
 from vnmi_lab.timeline.palette import palette
 from vnmi_lab.timeline.png import drawn, png
@@ -11,14 +12,18 @@ from vnmi_lab.timeline.still import bundle, html, summary, table
 from vnmi_lab.timeline.svg import svg
 
 __all__ = [
+    "FIRST",
+    "LONG",
     "MOST_STEPS",
     "VERSION",
     "Payload",
     "TraceLike",
     "asset",
+    "beginning",
     "build",
     "bundle",
     "drawn",
+    "expect_length",
     "html",
     "palette",
     "png",

@@ -44,6 +44,7 @@ the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``w
 ``cycles``: a column of the modelled count after each step, None where nothing exits; ``cycles_note`` gives its sources.
 ``lint``: what the hypervisor did wrong, as ``[step, label, sentence, rule]`` (see ``vnmi_lab/lint.py``).
 ``micro``: the sub-steps of VMRUN, #VMEXIT, delivery and IRET (see ``micro.py``).
+``whole``: only where a payload is the beginning of a run (see ``beginning.py``): how many steps the run has.
 """
 
 
@@ -85,12 +86,8 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
 
     ``ValueError`` in one line for a run without a step, or with more than ``MOST_STEPS``.
     """
-    if len(trace) > MOST_STEPS:
-        msg = f"a timeline shows at most {MOST_STEPS:,} steps, not {len(trace):,}: give Trace a smaller limit"
-        raise ValueError(msg)
+    expect_length(trace)
     steps, answers = read(trace)
-    if not steps:
-        raise ValueError("a timeline needs at least one step; this trace has none")
     words = Words()
     kinds = [step.kind for step in steps]
     state = table([step.state for step in steps])
@@ -138,6 +135,15 @@ def build(trace: TraceLike, *, visible_until: int | None = None) -> Payload:
         "cycles_note": costs.note(),
     }
     return payload | {"visible_until": visible_until}
+
+
+def expect_length(trace: TraceLike) -> None:
+    """Raise ``ValueError`` in one line for a run that is too long for a timeline, or has no step."""
+    if len(trace) > MOST_STEPS:
+        msg = f"a timeline shows at most {MOST_STEPS:,} steps, not {len(trace):,}: give Trace a smaller limit"
+        raise ValueError(msg)
+    if not len(trace):
+        raise ValueError("a timeline needs at least one step; this trace has none")
 
 
 def shown(payload: Payload, until: int | None = None) -> int:

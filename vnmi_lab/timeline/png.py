@@ -13,14 +13,16 @@ from functools import cache
 from html import unescape
 from typing import TYPE_CHECKING
 
+from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.raster import Canvas, Ink, Point, width_of
 from vnmi_lab.timeline.svg import svg
 
 if TYPE_CHECKING:
     from vnmi_lab.timeline.build import Payload
 
-MOST = 96
-"""A PNG draws at most this many steps: it cannot be enlarged, so that more would not be read."""
+MOST, FEWER = 96, 48
+"""A PNG draws at most ``MOST`` steps: it cannot be enlarged, so that more would not be read. Of a longer run, which it
+cannot show whole, it draws ``FEWER``: a notebook waits for it."""
 
 _SHAPE = re.compile(r"<(\w+)([^>]*)>([^<]*)")
 _ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
@@ -48,7 +50,12 @@ class Look:
 
 def png(payload: Payload, cursor: int | None = None) -> bytes:
     """Give the picture of a payload as a PNG file of at most ``MOST`` steps."""
-    return drawn(svg(payload, cursor, most=MOST))
+    return drawn(svg(payload, cursor, most=readable(payload)))
+
+
+def readable(payload: Payload) -> int:
+    """Give how many steps stand in a picture that cannot be enlarged, and in the table beside it."""
+    return MOST if shown(payload) <= MOST else FEWER
 
 
 def drawn(picture: str) -> bytes:

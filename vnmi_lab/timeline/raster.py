@@ -47,7 +47,7 @@ class Canvas:
             rows += self.pixels[start : start + self.width]
         head = struct.pack(">IIBBBBB", self.width, self.height, 8, 3, 0, 0, 0)  # eight bits that index a palette
         colours = bytes.fromhex("".join(colour[1:] for colour in self.palette))
-        parts = ((b"IHDR", head), (b"PLTE", colours), (b"IDAT", zlib.compress(rows, 6)), (b"IEND", b""))
+        parts = ((b"IHDR", head), (b"PLTE", colours), (b"IDAT", zlib.compress(rows, 3)), (b"IEND", b""))
         return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
 
     def span(self, y: int, x: int, end: int, ink: Ink) -> None:
@@ -84,10 +84,24 @@ class Canvas:
     def block(self, x: int, y: int, width: int, height: int, ink: Ink, radius: int = 0) -> None:
         """Fill a box, its corners rounded a little."""
         inset = _ROUND.get(min(radius, 4, width // 2, height // 2), ())
-        for row in range(height):
-            near = min(row, height - 1 - row)
-            cut = inset[near] if near < len(inset) else 0
-            self.span(y + row, x + cut, x + width - cut, ink)
+        for near, cut in enumerate(inset):
+            for row in {y + near, y + height - 1 - near}:
+                self.span(row, x + cut, x + width - cut, ink)
+        self._rows(range(y + len(inset), y + height - len(inset)), x, x + width, ink)
+
+    def _rows(self, rows: range, x: int, end: int, ink: Ink) -> None:
+        """Colour the pixels of rows from ``x`` to before ``end``: ``span`` for many, measured once."""
+        x, end = max(0, x), min(self.width, end)
+        top, low = max(0, rows.start), min(self.height, rows.stop)
+        if x >= end or top >= low:
+            return
+        if ink[1] < 1:
+            for y in range(top, low):
+                self.span(y, x, end, ink)
+            return
+        colour, pixels = bytes((self._index(ink[0]),)) * (end - x), self.pixels
+        for first in range(top * self.width + x, low * self.width + x, self.width):
+            pixels[first : first + end - x] = colour
 
     def polygon(self, outlines: list[list[Point]], ink: Ink) -> None:
         """Fill what outlines enclose; where two overlap is outside."""
@@ -158,6 +172,15 @@ class Canvas:
             for row in range(width):
                 self.slope(floor(start), floor(high - back) + row, int(abs(to - x)) + 1, lean, ink)
             return
+        if width == 1 and ink[1] >= 1:
+            self._dots(a, b, self._index(ink[0]))
+        else:
+            self._lean(a, b, width, ink)
+
+    def _lean(self, a: Point, b: Point, width: int, ink: Ink) -> None:
+        """Draw a piece of a line that leans, a pixel further at a time."""
+        (x, y), (to, down) = a, b
+        back = (width - 1) / 2
         count = max(1, round(max(abs(to - x), abs(down - y))))
         steep = abs(down - y) > abs(to - x)
         for step in range(count + 1):
@@ -168,6 +191,17 @@ class Canvas:
             else:
                 for row in range(width):
                     self.span(floor(over - back) + row, floor(along), floor(along) + 1, ink)
+
+    def _dots(self, a: Point, b: Point, colour: int) -> None:
+        """Draw a piece of a line that leans, one pixel wide and nothing seen through it: ``_lean`` for most lines."""
+        (x, y), (to, down) = a, b
+        count = max(1, round(max(abs(to - x), abs(down - y))))
+        right, fall = (to - x) / count, (down - y) / count
+        width, height, pixels = self.width, self.height, self.pixels
+        for step in range(count + 1):
+            at, row = floor(x + right * step), floor(y + fall * step)
+            if 0 <= at < width and 0 <= row < height:
+                pixels[row * width + at] = colour
 
     def _index(self, colour: str) -> int:
         """Give the place of a colour in the palette; when that is full, the place of the one most like it."""

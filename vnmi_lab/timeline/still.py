@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from vnmi_lab.timeline.build import shown
 from vnmi_lab.timeline.columns import at
 from vnmi_lab.timeline.fields import form_of, written
-from vnmi_lab.timeline.png import MOST as BESIDE
-from vnmi_lab.timeline.png import drawn
+from vnmi_lab.timeline.png import drawn, readable
 from vnmi_lab.timeline.sheet import MOST, kept
 from vnmi_lab.timeline.svg import svg
 
@@ -24,7 +23,8 @@ def summary(payload: Payload) -> str:
     inside = [step for step in range(count) if payload["kinds"][step] == "deliver"]
     runs = sum(first < count for first, *_ in payload["handlers"])
     exits = sum(step < count and way == "up" for step, way, _ in payload["crossings"])
-    parts = [f"{count:,} steps", f"{len(inside)} events taken", f"{runs} runs of the NMI handler"]
+    whole = f"{payload['whole']:,} steps, of them the first " if "whole" in payload else ""
+    parts = [f"{whole}{count:,} steps", f"{len(inside)} events taken", f"{runs} runs of the NMI handler"]
     if payload["crossings"]:
         parts.append(f"{exits} #VMEXIT")
     return f"Timeline: {payload['title']} ({', '.join(parts)})"
@@ -48,7 +48,8 @@ def table(payload: Payload, most: int = MOST) -> str:
         cells += [written(forms.get(key, ""), at(payload["state"][key], step)) for key in waves]
         cells.append("; ".join(changes.get(step, [])))
         rows.append(f'<tr><th scope="row">{step}</th>{"".join(f"<td>{escape(str(cell))}</td>" for cell in cells)}</tr>')
-    left_out = "" if len(steps) == shown(payload) else f": {len(steps)} of {shown(payload):,} steps, the events first"
+    among = payload.get("whole", shown(payload))
+    left_out = "" if len(steps) == among else f": {len(steps)} of {among:,} steps, the events first"
     caption = f"<caption>{escape(payload['title'])}{left_out}</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -69,14 +70,15 @@ def bundle(payload: Payload, cursor: int | None = None) -> dict[str, str]:
     """Give what a notebook keeps beside a widget, by mime type: a sentence, the picture twice, and it with the table.
 
     An untrusted JupyterLab shows the HTML, whose picture is an image and no markup; the PNG is for pages that show
-    neither that nor SVG. All show at most ``BESIDE`` steps: JupyterLab waits for them before it shows the widget.
+    neither that nor SVG. They show few steps of a long run: JupyterLab waits for them before it shows the widget.
     """
-    picture = svg(payload, cursor, most=BESIDE)
+    most = readable(payload)
+    picture = svg(payload, cursor, most=most)
     return {
         "text/plain": summary(payload),
         "image/svg+xml": picture,
         "image/png": b64encode(drawn(picture)).decode(),
-        "text/html": _figure(payload, picture, BESIDE),
+        "text/html": _figure(payload, picture, most),
     }
 
 

@@ -46,8 +46,9 @@ def svg(payload: Payload, cursor: int | None = None, *, most: int = MOST) -> str
 def _document(sheet: Sheet) -> str:
     width, height = round(sheet.right + 13), sheet.y + 9
     title = escape(NO_XML.sub("", sheet.p["title"]))
-    left = sheet.p["steps"] - len(sheet.steps)
-    note = f"{len(sheet.steps):,} of {sheet.p['steps']:,} steps" if left else f"{len(sheet.steps)} steps"
+    whole: int = sheet.p.get("whole") or sheet.p["steps"]
+    some = len(sheet.steps) < whole
+    note = f"{len(sheet.steps):,} of {whole:,} steps" if some else f"{len(sheet.steps)} steps"
     head = f'<text class="title" x="16" y="23">{title}</text>'
     head += f'<text class="detail" x="{width - 16}" y="23" text-anchor="end">{note}</text>'
     card = f'<rect class="card" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>'

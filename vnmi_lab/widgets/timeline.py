@@ -38,7 +38,6 @@ class Timeline(Saving):
 
     _esm = timeline.script("timeline")
     _css = timeline.asset("player.css")
-    payload = traitlets.Dict(read_only=True).tag(sync=True)
     cursor = traitlets.Int(0, min=0).tag(sync=True)
     visible_until = traitlets.Int(None, allow_none=True, min=0).tag(sync=True)
     flags = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Unicode(), traitlets.Unicode())).tag(sync=True)
@@ -57,10 +56,16 @@ class Timeline(Saving):
         if isinstance(run, Mapping) and run.get("version") != timeline.VERSION:
             msg = f"this is no payload that timeline.build made: its version is {run.get('version')!r}"
             raise ValueError(msg)
-        payload = dict(run) if isinstance(run, Mapping) else timeline.build(run)
-        until = payload["visible_until"] if visible_until is None else visible_until
-        super().__init__(cursor=cursor, visible_until=until, link=link)
-        self.put(payload, None if isinstance(run, Mapping) else run)
+        if not isinstance(run, Mapping):
+            timeline.expect_length(run)
+        elif visible_until is None:
+            visible_until = run["visible_until"]
+        # opened before anything is read, so that the page meanwhile loads the player
+        super().__init__(cursor=cursor, visible_until=visible_until, link=link)
+        if isinstance(run, Mapping):
+            self.put(dict(run))
+        else:
+            self.open_run(run, cursor)
         self.on_msg(self._asked)
         self.on_msg(self._pointed)
 
@@ -71,8 +76,8 @@ class Timeline(Saving):
 
     @property
     def still(self) -> timeline.Payload:
-        """The payload as it may be seen now."""
-        return {**self.payload, "visible_until": self.visible_until}
+        """The payload as it may be seen now; of a run of which only the beginning is sent so far, that."""
+        return {**self._payload, "visible_until": self.visible_until}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
         """Give the widget, and for pages that run none: a sentence, pictures, and picture with table as HTML."""

@@ -1,6 +1,6 @@
 // The first row of controls: steps, events, exits, the scrubber, the step's number and the speed.
 
-import { button, h, icon } from "./nodes.js";
+import { button, h, icon, set } from "./nodes.js";
 
 const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
 
@@ -46,8 +46,10 @@ export class Bar {
     );
   }
   build(limit) {
-    this.scrub.max = this.goto.max = limit;
-    this.total.textContent = `of ${limit}`;
+    const { run } = this.player;
+    const last = limit === run.length - 1 ? run.whole - 1 : limit;
+    this.scrub.max = this.goto.max = last;
+    this.total.textContent = `of ${last}`;
   }
   show(step) {
     const { player } = this;
@@ -55,7 +57,7 @@ export class Bar {
     this.scrub.value = step;
     this.scrub.setAttribute("aria-valuetext", `${step} of ${limit}: ${player.run.text(step)}`);
     if (document.activeElement !== this.goto || !player.playing) this.goto.value = step;
-    const off = (nodes, at) => nodes.forEach((node) => node.setAttribute("aria-disabled", String(at)));
+    const off = (nodes, at) => nodes.forEach((node) => set(node, "aria-disabled", at));
     off([this.first, this.back, this.prev, this.lastExit], step === 0 && !player.sub);
     off([this.step, this.last, this.next, this.nextExit], step === limit && player.whole());
   }

@@ -1,7 +1,7 @@
 // The scrolling chart: keeps a window painted around what is seen, and the playhead in it.
 
 import { clamp } from "./run.js";
-import { h } from "./nodes.js";
+import { h, put } from "./nodes.js";
 import { between, inWords } from "./marks.js";
 import { LaneView } from "./lanemenu.js";
 import { Gutter, layout } from "./lanes.js";
@@ -22,7 +22,7 @@ export class Chart {
     this.veil = h("div", "vl-veil");
     this.playhead = h("div", "vl-playhead");
     this.flag = h("div", "vl-flag", { "aria-hidden": "true" });
-    this.cover = h("div", "vl-cover", {}, h("span", "", {}, "hidden until you answer"));
+    this.cover = h("div", "vl-cover", {}, h("span"));
     this.marked = h("div", "vl-marked", { "aria-hidden": "true" });
     this.canvas = h("div", "vl-canvas", {}, this.veil, this.marked, this.playhead, this.flag, this.cover);
     const keys =
@@ -73,13 +73,15 @@ export class Chart {
     this.limit = limit;
     this.width = this.scroll.clientWidth;
     this.plan = layout(this.run, this.lanes, limit);
-    const steps = this.run.length;
+    const steps = this.run.whole;
     this.col = this.paper ? this.paper.col : this.fitting(steps);
     const foot = this.marks.a === null && this.marks.b === null ? 0 : FOOT;
     this.canvas.style.width = `${Math.max(this.col * (this.paper?.to ?? steps), 1)}px`;
     this.canvas.style.height = this.el.style.minHeight = `${this.plan.height + foot}px`;
     this.gutter.build(this.plan);
     const hidden = steps - 1 - limit;
+    const coming = limit === this.run.length - 1;
+    put(this.cover.firstChild, coming ? "the rest of the run is on its way" : "hidden until you answer");
     this.cover.hidden = hidden <= 0;
     this.cover.style.display = hidden > 0 ? "" : "none";
     this.cover.style.left = `${(limit + 1) * this.col}px`;
@@ -152,7 +154,7 @@ export class Chart {
     this.dim(left, seen);
     this.flag.textContent = `${step}${inner ? ` · ${inner.sub + 1}/${subs}` : ""}  ${this.run.saying(step)[0]}`;
     this.gutter.show(step);
-    const right = left + Math.min(seen, this.col * this.run.length);
+    const right = left + Math.min(seen, this.col * this.run.whole);
     // 100% is the flag's own width
     this.flag.style.transform = `translateX(max(${left}px, min(${x + width / 2}px - 50%, ${right}px - 100%)))`;
     this.heat();
@@ -173,7 +175,7 @@ export class Chart {
 
   /** Zoom by a factor around the playhead; 0 fits the run to the width. */
   magnify(factor) {
-    const fit = clamp(this.seen() / this.run.length, LEAST_ZOOM, 64);
+    const fit = clamp(this.seen() / this.run.whole, LEAST_ZOOM, 64);
     this.zoom = factor ? clamp(this.col * factor, LEAST_ZOOM, MOST_ZOOM) : fit;
     this.build(this.limit);
     if (factor) this.scroll.scrollLeft = (this.step + 0.5) * this.col - this.scroll.clientWidth / 2;

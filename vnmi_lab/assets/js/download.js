@@ -3,6 +3,7 @@
 import { offerFile } from "./file.js";
 import { h } from "./nodes.js";
 import { Menu } from "./menu.js";
+import { payloadOf } from "./run.js";
 
 const PATIENCE = 4000; // ms until a kernel that does not answer is spoken of
 const OFFLINE = "html"; // the format that the page makes itself
@@ -52,8 +53,8 @@ export class SaveMenu extends Menu {
     clearTimeout(this.later);
     this.asked = null;
     if (key === OFFLINE) {
-      const [skeleton, payload, script, style] = ["page", "payload", "_esm", "_css"].map((part) => this.model.get(part));
-      this.finish({ name: file, mime: "text/html", text: filledPage(skeleton, payload, script, style) });
+      const [skeleton, script, style] = ["page", "_esm", "_css"].map((part) => this.model.get(part));
+      this.finish({ name: file, mime: "text/html", text: filledPage(skeleton, payloadOf(this.model), script, style) });
       return;
     }
     this.asked = `${Date.now()}-${Math.random()}`;

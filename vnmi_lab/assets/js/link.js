@@ -15,12 +15,12 @@ function arrivals(run) {
 /** Where a step stands: how many stimuli came up to it, and how many steps ago the last of them did. */
 export function standing(run, step) {
   const before = arrivals(run).filter((arrival) => arrival <= step);
-  return { steps: run.length, step, count: before.length, since: step - (before.at(-1) ?? 0) };
+  return { steps: run.whole, step, count: before.length, since: step - (before.at(-1) ?? 0) };
 }
 
 /** The step of a run that stands where another run's does. */
 export function standsAt(run, { steps, step, count, since }) {
-  if (steps === run.length) return step;
+  if (steps === run.whole) return step;
   const there = arrivals(run);
   if (count > there.length) return run.length - 1;
   const start = count ? there[count - 1] : 0;

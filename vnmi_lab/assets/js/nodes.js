@@ -44,6 +44,11 @@ export function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Set an attribute, unless it has that value: the same set again would be styled again. */
+export function set(node, name, value) {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
+}
+
 /** An SVG element inside `parent`; `text` becomes its text. */
 export function s(parent, tag, attributes, text) {
   const node = document.createElementNS(NS, tag);

@@ -1,13 +1,18 @@
 // The panels beside the chart: this step, code, processor, stack.
 
 import { at, seekColumn, written } from "./run.js";
-import { h, icon } from "./nodes.js";
+import { h, icon, put, set } from "./nodes.js";
 
 const GROUPS = ["KVM", "NMI", "Interrupts", "VMCB", "Registers"];
 
 function panel(name, heading) {
   const title = h("h3", "vl-heading", {}, heading);
   return h("section", `vl-panel vl-${name}`, { "aria-label": heading }, title);
+}
+
+/** The length of the longest text, as a width of the style sheet: letters here are equally wide. */
+function longest(items, text) {
+  return `${items.reduce((most, item) => Math.max(most, text(item).length), 0) + 0.2}ch`; // and no word breaks for a pixel
 }
 
 /** What happened, in one sentence, and each change with its rule. */
@@ -153,15 +158,23 @@ export class ProcessorPanel {
       if (field[0] === STRIPPED && !folded && this.strip.named.size) row.append(h("dd", "vl-strip", {}, this.strip.el));
     }
     const parts = h("div", "vl-parts");
+    for (const dl of [...groups.values(), rest]) this.fit(dl);
     for (const name of GROUPS)
       if (groups.has(name)) parts.append(h("div", "vl-part", {}, h("h4", "", {}, name), groups.get(name)));
     this.el.append(parts);
     if (rest.childElementCount) this.el.append(more);
   }
+  /** Give a list its widths, in letters: that of its longest key, and of the widest value a field has in this run. */
+  fit(dl) {
+    const rows = this.rows.filter(({ row }) => row.parentNode === dl);
+    dl.style.setProperty("--vl-longest", longest(rows, ({ key }) => key));
+    const values = rows.flatMap(({ key, form }) => this.run.p.state[key].map((value, i) => (i % 2 ? written(form, value) : "")));
+    dl.style.setProperty("--vl-widest", longest(values, (value) => value));
+  }
   row([key, , form, note]) {
     const value = h("dd", "vl-value"),
       said = h("dd", "vl-note");
-    const name = h("dt", key.length > 20 ? "vl-long" : "", {}, ...key.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]));
+    const name = h("dt", "", {}, ...key.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]));
     const row = h("div", "vl-row", { "data-field": key }, name, value, said);
     this.rows.push({ key, form, note, row, value, said });
     return row;
@@ -199,6 +212,8 @@ export class CodePanel {
     this.el = panel("listing", "Code");
     this.lines = new Map();
     this.list = h("div", "vl-list vl-lines", { tabindex: "0", role: "group", "aria-label": "Disassembly" });
+    this.list.style.setProperty("--vl-place", longest(run.p.code, ([address]) => written("address", address)));
+    this.list.style.setProperty("--vl-raw", longest(run.p.code, ([, bytes]) => bytes));
     for (const [address, bytes, text, label] of run.p.code) {
       if (label) this.list.append(h("div", "vl-code", {}, h("span", "vl-tag", {}, `${label}:`)));
       const point = icon("point", 12),
@@ -256,31 +271,35 @@ export class StackPanel {
   constructor(run) {
     this.run = run;
     this.el = panel("stack", "Stack, 8-byte words from RSP up");
-    this.list = this.el.appendChild(h("div", "vl-list"));
+    this.empty = h("p", "vl-none", {}, "Empty.");
+    this.list = this.el.appendChild(h("div", "vl-list", {}, this.empty));
+    this.words = [];
   }
   show(now) {
     const { stack } = this.run.p;
     const step = this.run.stacked(now);
     const base = at(stack.base, step),
       height = at(stack.height, step) || 0;
-    const words = [];
-    for (let n = 0; n < height; n++) {
-      const address = base + 8 * n,
-        flat = stack.words[address],
-        value = at(flat, step),
-        note = at(stack.notes[address], step);
-      const fresh = flat && flat[2 * seekColumn(flat, step)] === step && step > 0;
-      words.push(
-        h(
-          "div",
-          "vl-word",
-          { "data-frame": String(Boolean(note)), "data-changed": String(Boolean(fresh)) },
-          h("span", "vl-addr", {}, written("address", address)),
-          h("span", "", {}, written("address", value)),
-          h("span", "vl-note", {}, [note, fresh && "new"].filter(Boolean).join(", ")),
-        ),
-      );
+    this.empty.hidden = height > 0;
+    for (let n = 0; n < Math.max(height, this.words.length); n++) {
+      const word = (this.words[n] ??= this.word());
+      word.el.hidden = n >= height;
+      if (n < height) this.write(word, base + 8 * n, step);
     }
-    this.list.replaceChildren(...(words.length ? words : [h("p", "vl-none", {}, "Empty.")]));
+  }
+  word() {
+    const [place, value, note] = [h("span", "vl-addr"), h("span"), h("span", "vl-note")];
+    return { place, value, note, el: this.list.appendChild(h("div", "vl-word", {}, place, value, note)) };
+  }
+  write({ el, place, value, note }, address, step) {
+    const { stack } = this.run.p;
+    const flat = stack.words[address],
+      noted = at(stack.notes[address], step);
+    const fresh = Boolean(flat && flat[2 * seekColumn(flat, step)] === step && step > 0);
+    set(el, "data-frame", Boolean(noted));
+    set(el, "data-changed", fresh);
+    put(place, written("address", address));
+    put(value, written("address", at(flat, step)));
+    put(note, [noted, fresh && "new"].filter(Boolean).join(", "));
   }
 }

@@ -19,9 +19,12 @@ import { WhyPanel } from "./why.js";
 const REST = 200; // ms without a move before the kernel is told
 
 export class Player {
-  constructor(model, root) {
-    Object.assign(this, { model, root, run: new Run(model.get("payload")), playing: false, speed: 2 });
+  /** `before` is what the player of the beginning of this run kept: this one goes on from there. */
+  constructor(model, payload, root, before = null) {
+    Object.assign(this, { model, root, run: new Run(payload), playing: false, speed: 2 });
     Object.assign(this, { cursor: 0, sub: null, micro: false, looping: false, marks: { a: null, b: null } });
+    const kept = before?.whole === this.run.length && before.title === this.run.p.title ? before : null;
+    Object.assign(this, kept?.settings);
     this.undo = [];
     root.classList.add("vnmi-player");
     root.classList.toggle("vl-kvm", this.run.kvm);
@@ -29,6 +32,7 @@ export class Player {
     root.setAttribute("aria-label", `Timeline: ${this.run.p.title}`);
     const travel = (step) => this.travel(step);
     this.chart = new Chart(this.run, travel);
+    Object.assign(this.chart, kept?.chart);
     this.bar = new Bar(this);
     this.tools = new Tools(this);
     this.why = new WhyPanel(this.run, travel, () => this.limit());
@@ -41,13 +45,27 @@ export class Player {
     const body = h("div", "vl-body", {}, this.left, ...panels.map((view) => view.el));
     root.replaceChildren(this.top(), body, this.keys, this.live);
     this.listen();
-    this.cursor = clamp(Math.trunc(model.get("cursor") || 0), 0, this.limit());
+    this.cursor = kept?.cursor ?? clamp(Math.trunc(model.get("cursor") || 0), 0, this.limit());
     this.flags = new Flags(this);
     this.views.push(this.flags);
     this.chart.built = () => this.flags.build();
     this.build();
+    this.chart.scroll.scrollLeft = kept?.left ?? this.chart.scroll.scrollLeft;
     root.dataset.playing = "false";
+    root.dataset.coming = this.run.whole - this.run.length;
     root.dataset.ready = "true";
+    if (kept?.playing) this.start();
+  }
+
+  /** What the player of the whole run takes over from this one, which has only its beginning. */
+  keep() {
+    const { run, chart, cursor, sub, micro, looping, marks, speed, playing } = this;
+    const { lanes, zoom, scroll } = chart;
+    return {
+      ...{ whole: run.whole, title: run.p.title, cursor, playing, left: scroll.scrollLeft },
+      settings: { sub, micro, looping, marks, speed },
+      chart: { lanes, zoom, marks },
+    };
   }
 
   /** The last step that may be shown. */
@@ -62,7 +80,7 @@ export class Player {
     const zoom = (factor) => () => this.zoom(factor);
     this.lanes = button("lanes", "All lanes (L)", () => this.toggleLanes());
     this.lanes.append("All lanes");
-    this.lanes.setAttribute("aria-pressed", "false");
+    this.lanes.setAttribute("aria-pressed", String(this.chart.lanes.all));
     this.lanes.hidden = !this.run.p.waves.some((wave) => wave.quiet);
     this.laneMenu = new LaneMenu(this.chart.lanes, laneIds(this.run), () => this.build());
     this.saving = new SaveMenu(this.model, (sentence) => this.tell(sentence));
@@ -89,7 +107,7 @@ export class Player {
     this.bar.build(limit);
     this.chart.build(limit);
     this.laneMenu.show();
-    this.saving.show(limit < this.run.length - 1);
+    this.saving.show(limit < this.run.whole - 1);
     this.seek(this.cursor, { jump: true, save: false, sub: this.sub });
   }
 

@@ -1,6 +1,7 @@
 // A payload, read: columns, states and how values are written. Knows nothing of the page.
 
 const VERSION = 2;
+const DECODER = new TextDecoder();
 const STYLES = new Set([
   "main",
   "nmi",
@@ -18,6 +19,12 @@ const STYLES = new Set([
 const SHADOWS = ["", "STI", "MOV SS"];
 const REQUESTS = ["NMI", "EVENT", "SMI"];
 
+/** The payload that a model holds: as bytes from a kernel, or as it is; undefined where none has come yet. */
+export function payloadOf(model) {
+  const sent = model.get("sent");
+  return sent?.byteLength ? JSON.parse(DECODER.decode(sent)) : model.get("payload");
+}
+
 /** A payload with the lookups the views need; knows nothing of the page. */
 export class Run {
   constructor(payload) {
@@ -26,6 +33,7 @@ export class Run {
     }
     this.p = payload;
     this.length = payload.steps;
+    this.whole = payload.whole ?? payload.steps; // more where the rest is still to come
     this.changes = new Map();
     for (const change of payload.changes) {
       if (!this.changes.has(change[0])) this.changes.set(change[0], []);

@@ -1,6 +1,7 @@
 // anywidget's entry for a timeline. No imports from elsewhere, no network.
 
 import { h } from "./nodes.js";
+import { payloadOf } from "./run.js";
 import { Player } from "./player.js";
 
 /** anywidget's entry: draws `model`'s payload in `el`, again whenever another one comes. */
@@ -8,21 +9,24 @@ function render({ model, el }) {
   const root = el.appendChild(document.createElement("div"));
   let player = null;
   const open = () => {
+    const before = player?.keep();
     if (player) player.close();
     player = null;
+    const payload = payloadOf(model);
+    if (!payload) return; // it is on its way
     const held = focused(root);
     try {
-      player = new Player(model, root);
+      player = new Player(model, payload, root, before);
       if (held) root.querySelector(held)?.focus({ preventScroll: true });
     } catch (error) {
       root.replaceChildren(h("p", "", { role: "alert" }, `The timeline cannot be drawn: ${error.message}`));
       console.error(error);
     }
   };
-  model.on("change:payload", open);
+  for (const name of ["change:sent", "change:payload"]) model.on(name, open);
   open();
   return () => {
-    model.off("change:payload", open);
+    for (const name of ["change:sent", "change:payload"]) model.off(name, open);
     if (player) player.close();
   };
 }

@@ -1,7 +1,7 @@
 // The second row of controls: run until, loop, sub-steps, markers, search; and the line that says what came of it.
 
 import { between, inWords } from "./marks.js";
-import { button, h, named } from "./nodes.js";
+import { button, h, named, put } from "./nodes.js";
 import { SearchBox } from "./searchbox.js";
 import { UntilMenu } from "./untilmenu.js";
 
@@ -10,7 +10,6 @@ export class Tools {
     this.player = player;
     this.until = new UntilMenu(player);
     this.search = new SearchBox(player);
-    const press = (node, pressed = "false") => node.setAttribute("aria-pressed", pressed);
     this.loop = named("loop", "Loop", "Loop: play over and over (O)", () => player.toggleLoop());
     this.micro = named("micro", "Sub-steps", "Sub-steps: look inside (M)", () => player.toggleMicro());
     this.micro.hidden = !player.run.micro.size;
@@ -18,7 +17,8 @@ export class Tools {
     this.b = this.marker("b", player);
     this.focus = button("focus", "Zoom to what lies between the markers (F)", () => player.focusMarks());
     this.span = h("span", "vl-span");
-    for (const node of [this.loop, this.micro]) press(node);
+    this.loop.setAttribute("aria-pressed", String(player.looping));
+    this.micro.setAttribute("aria-pressed", String(player.micro));
     this.news = h("span", "vl-news");
     const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
     this.el = h(
@@ -63,7 +63,7 @@ export class Tools {
   show(step) {
     this.label(step);
     this.search.show(step);
-    this.news.textContent = "";
+    put(this.news, "");
   }
   tell(sentence) {
     this.news.textContent = this.news.title = sentence;

@@ -1,7 +1,7 @@
 // Why is it blocked? What KVM and the processor answer after a step, what decides, and where that ends.
 
 import { at } from "./run.js";
-import { h } from "./nodes.js";
+import { h, set } from "./nodes.js";
 
 const VERDICTS = new Map([
   [1, "lets an NMI in"],
@@ -67,20 +67,24 @@ export class WhyPanel {
     if (!this.blocked) return;
     this.said = answers(this.blocked, step, this.limit());
     const waiting = this.said.some((one) => one.waits && !one.open);
-    this.el.dataset.blocked = String(waiting);
-    for (const [who, row] of this.rows) {
-      const one = this.said.find((other) => other.who === who);
-      row.el.dataset.state = one ? one.state : "away";
-      if (one) this.fill(row, one);
-      else row.line.replaceChildren(h("b", "", {}, who), " does not run now.");
-      row.end = one ? one.end : null;
-      row.list.hidden = !one || one.open || one.held.length < 2;
-      row.jump.setAttribute("aria-disabled", String(row.end === null));
-      row.jump.textContent = row.end === null ? "no end here" : `ends at step ${row.end}`;
-      row.jump.style.visibility = one && !one.open ? "" : "hidden";
-      const goal = row.end === null ? "no end in this run" : `go to step ${row.end}, where it ends`;
-      row.jump.setAttribute("aria-label", `${who}: ${goal}`);
-    }
+    set(this.el, "data-blocked", waiting);
+    for (const [who, row] of this.rows) this.write(row, who, this.said.find((one) => one.who === who));
+  }
+  /** Write what a party says, unless it says the same as at the step before. */
+  write(row, who, one) {
+    const told = JSON.stringify(one ?? null);
+    if (row.told === told) return;
+    row.told = told;
+    row.el.dataset.state = one ? one.state : "away";
+    if (one) this.fill(row, one);
+    else row.line.replaceChildren(h("b", "", {}, who), " does not run now.");
+    row.end = one ? one.end : null;
+    row.list.hidden = !one || one.open || one.held.length < 2;
+    row.jump.setAttribute("aria-disabled", String(row.end === null));
+    row.jump.textContent = row.end === null ? "no end here" : `ends at step ${row.end}`;
+    row.jump.style.visibility = one && !one.open ? "" : "hidden";
+    const goal = row.end === null ? "no end in this run" : `go to step ${row.end}, where it ends`;
+    row.jump.setAttribute("aria-label", `${who}: ${goal}`);
   }
   fill(row, one) {
     const waits = one.waits ? `${one.waits} ${one.waits === 1 ? "NMI waits" : "NMIs wait"}. ` : "";
