@@ -240,6 +240,10 @@ ERRORS = [
         "lea rax, [rel 0x123456789]",
         "line 1, column 1: 'lea rax, [rel 0x123456789]' is out of reach of rip: at most 2 GiB away",
     ),
+    (
+        "mov rax, 9" + 5000 * "0",
+        "column 10: '900000000000...' goes on for 5,001 letters; a register holds 64 bits",
+    ),
     ("mov rax, 12q", "line 1, column 10: '12q' is not a number: write 16, 0x10, 10h or 0b10000"),
     ("mov rax, slot*slot", "line 1, column 15: 'slot' is multiplied by another name: one of them must be a number"),
     ("db rax", "line 1, column 4: 'rax' is no data: db takes numbers and text"),
@@ -266,6 +270,13 @@ def test_errors_say_where_and_what_would_be_right(text: str, message: str) -> No
     assert error is not None
     assert str(error) == message
     assert str(error) == f"line {error.line}, column {error.column}: {error.problem}"
+
+
+def test_a_number_of_5000_digits_is_refused_in_one_line() -> None:
+    for digits in ("9" + 5000 * "0", f"0x{5000 * 'f'}"):
+        assert str(refusal(f"mov rax, {digits}")) == (
+            f"line 1, column 10: '{digits[:12]}...' goes on for {len(digits):,} letters; a register holds 64 bits"
+        )
 
 
 @given(st.text(alphabet="abcdefghilmnoprstvx rdi[]+-*,:;'\"0123456789$.\n\té", max_size=40))

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -303,8 +304,9 @@ def test_each_kind_of_prediction_is_used() -> None:
 @pytest.mark.parametrize("prediction", FLAGS, ids=by_id)
 def test_a_flag_is_right_in_one_place_and_every_other_has_its_why(prediction: PlaceFlag) -> None:
     seen, trace = prediction.run_seen(), prediction.trace()
-    right = moment(seen, prediction.answer())
-    so = prediction.measure(trace)
+    place, so = prediction.answer(), prediction.measure(trace)
+    assert place is not None
+    right = moment(seen, place)
     for step in range(len(seen)):
         reveal = prediction.place(step)
         said = moment(seen, step)
@@ -319,13 +321,34 @@ def test_a_flag_is_right_in_one_place_and_every_other_has_its_why(prediction: Pl
 
 
 @pytest.mark.parametrize("prediction", FLAGS, ids=by_id)
+def test_that_it_never_happens_is_an_answer(prediction: PlaceFlag) -> None:
+    so = prediction.measure(prediction.trace())
+    wrong = prediction.never()
+    assert (wrong.said, [flag.whose for flag in wrong.flags]) == ("wrong", ["machine"])
+    assert f"It never happens. [you said this] It does, at step {so}." in repr(wrong)
+    assert ".never()" in repr(prediction)
+    assert "it never happens" in prediction.asks()
+    assert prediction.retold("never") == wrong
+    nowhere = replace(prediction, measure=lambda _trace: None, record=[])
+    assert nowhere.answer() is None
+    right = nowhere.never()
+    assert (right.said, right.flags, right.lines[0].text) == ("right", (), "It never happens.")
+    placed = nowhere.place(len(nowhere.run_seen()) - 1)
+    assert (placed.said, [flag.whose for flag in placed.flags]) == ("wrong", ["you"])
+    assert nowhere.skip().flags == ()
+    assert nowhere.record == ["right", "wrong", "skipped"]
+
+
+@pytest.mark.parametrize("prediction", FLAGS, ids=by_id)
 def test_nothing_of_what_a_flag_is_to_say_is_in_the_run_it_is_placed_on(prediction: PlaceFlag) -> None:
     seen, trace = prediction.run_seen(), prediction.trace()
     taken = sum(step.kind == "deliver" for step in seen)
     assert taken < sum(step.kind == "deliver" for step in trace)
     spots = [moment(seen, spot.where(seen)) for spot in prediction.spots]
     assert len(set(spots)) == len(spots), "two wrong places are one"
-    assert moment(seen, prediction.answer()) not in spots
+    place = prediction.answer()
+    assert place is not None
+    assert moment(seen, place) not in spots
     with pytest.raises(ValueError, match=r"^place the flag at a step from 0 to \d+, not 99$"):
         prediction.place(99)
     reveal = prediction.skip()

@@ -153,6 +153,11 @@ def test_a_folder_that_is_a_file_gets_one_line(shipped: Path, capsys: pytest.Cap
     assert bad(capsys, "open", "--folder", "notes").startswith("vnmi-lab: notes")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_is_reported_with_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bad(capsys, "run", "one", "-o", "/dev/full").startswith("vnmi-lab: /dev/full: No space left on device")
+
+
 def test_a_checkout_opens_its_own_labs(
     tmp_path: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

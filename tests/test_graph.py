@@ -224,3 +224,12 @@ def test_ones_own_hook_is_judged_and_its_graph_shown() -> None:
 def test_names_that_are_none_are_refused_in_a_line(policy: str, guest: str | None, nmis: int | None) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         vnmi_lab.state_graph(policy, guest, nmis)
+
+
+def test_a_long_search_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("vnmi_lab.graph.TOLD", 100)
+    vnmi_lab.state_graph("patch-v4")  # 383 states
+    said = capsys.readouterr().out
+    assert said == "".join(f"Exploring: {count} states so far.\r" for count in (100, 200, 300))
+    graph(POLICIES["patch-v4"])
+    assert capsys.readouterr().out == ""

@@ -53,6 +53,7 @@ def test_a_typed_guest_has_its_handlers_by_vector_and_goes_into_a_scenario() -> 
     [
         ("a: nop\n itn3\n", "line 2, column 2: unknown instruction 'itn3': did you mean 'int3'?"),
         ("nop\nhandler 2\n", "line 2, column 1: a handler begins with a line such as 'handler nmi:' or 'handler 13:'"),
+        (f"nop\nhandler {5000 * '9'}:\n", "line 2, column 9: a vector is a number from 0 to 255, or nmi, not '9999"),
         ("nop\nhandler gp:\n", "line 2, column 9: a vector is a number from 0 to 255, or nmi, not 'gp'"),
         ("nop\nhandler 256:\n", "line 2, column 9: a vector must be 0 to 255, not 256"),
         ("nop\nhandler 2:\niretq\nhandler nmi:", "line 4, column 9: vector 2 has a handler already, on line 2"),

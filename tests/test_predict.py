@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vnmi_lab.checks import Asked, PlaceFlag, Prediction, SetBits, lab01, lab02, lab04
+from vnmi_lab.timeline import svg
 from vnmi_lab.widgets import Predict
 
 PREDICTIONS = [*lab01.PREDICTIONS, *lab02.PREDICTIONS]
@@ -121,6 +122,40 @@ def test_a_flag_is_placed_on_another_run_and_both_flags_stand_on_the_real_one() 
     assert panel.timeline.placing == ""
     assert "Before the" in panel.answer.value
     assert "10" in panel.choice.value, "what was said stays"
+
+
+def test_never_is_said_in_the_place_of_a_flag() -> None:
+    FLAG.record.clear()
+    panel = Predict(FLAG)
+    panel.timeline.placed = 12
+    panel.never.click()
+    assert "it never happens" in panel.choice.value
+    assert not panel.check.disabled
+    panel.timeline.placed = 12  # another thought
+    assert "before step 12" in panel.choice.value
+    panel.never.click()
+    panel.check.click()
+    assert FLAG.record == ["wrong"]
+    assert flags(panel) == [(FLAG.measure(FLAG.trace()), "machine")]
+    assert panel.never.layout.display == "none"
+    assert Predict(BITS).never.layout.display == "none"
+
+
+def test_the_flags_stand_in_the_still_picture() -> None:
+    panel = Predict(FLAG)
+    step, _, text = panel.timeline.flags[0]
+    before = bundle(panel)["image/svg+xml"]
+    assert f">{text}</text>" in before
+    assert "the machine: " not in before
+    panel.timeline.placed = 12
+    panel.check.click()
+    after = bundle(panel)["image/svg+xml"]
+    assert f">the machine: {FLAG.flag}</text>" in after
+    assert f">you: {FLAG.flag}</text>" in after
+    assert "pole yours" in after
+    hidden = svg({**panel.whole, "flags": [[step, "given", "<b>"], [40, "you", "hidden"]], "visible_until": step})
+    assert "&lt;b&gt;" in hidden
+    assert "hidden" not in hidden
 
 
 def test_the_bits_of_a_word_are_set_and_both_words_stand_on_the_timeline() -> None:

@@ -55,6 +55,16 @@ def test_show_links_a_timeline_and_a_bench() -> None:
     assert vnmi_lab.show("one").timeline.link == ""
 
 
+def test_the_broken_rules_can_be_left_out() -> None:
+    scenario = find("invalid")
+    for shown in (show(scenario, controls=False, lint=False), show(scenario, lint=False).timeline):
+        assert shown.payload["lint"] == []
+        assert "broken rules" not in bundle(shown)["image/svg+xml"]
+        assert "broken rules" not in shown.answer({"save": "svg", "id": 1})["text"]
+        assert "error" not in shown.answer({"save": "ftrace", "id": 2})
+    assert "broken rules" in bundle(show(scenario, controls=False))["image/svg+xml"]
+
+
 def test_show_runs_a_copy_of_a_machine() -> None:
     bare = machine()
     before = bare.snapshot()

@@ -257,7 +257,11 @@ def _write(text: str, output: Path | None, name: str = "") -> None:
     if name and output.is_dir():
         output /= name
         print(output)
-    output.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        output.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as problem:
+        problem.filename = problem.filename or str(output)  # a full disk is reported without one
+        raise
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:

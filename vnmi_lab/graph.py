@@ -21,6 +21,8 @@ from vnmi_lab.timeline.graphs import drawing
 from vnmi_lab.trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vnmi_lab.explore import Node
     from vnmi_lab.hv.ops import NmiOps
 
@@ -85,10 +87,16 @@ class _State(NamedTuple):
     steps: int
 
 
+TOLD = 10_000
+"""States after which a search says how far it is, and after as many again."""
+
+
 @dataclass
 class _Recorder:
     """Hears of every transition of a search, and keeps of each state what can be seen."""
 
+    tell: Callable[[int], None] | None = None
+    """Called with the number of states each time there are ``TOLD`` more."""
     states: dict[object, _State] = field(default_factory=dict)
     moves: dict[tuple[object, object], str] = field(default_factory=dict)
     """By state before and after: what happened."""
@@ -104,6 +112,8 @@ class _Recorder:
             steps = (old.steps if old else 0) + (action == STEP)
             code = int(kvm.vcpu.vmcb.exit_code)
             self.states[after] = _State(look(kvm), kvm.phase, len(kvm.cpu.frames), code, arrivals, steps)
+            if self.tell is not None and len(self.states) % TOLD == 0:
+                self.tell(len(self.states))
         if old is not None:
             self.moves.setdefault((before, after), _label(action, old, self.states[after]))
         self.last = after
@@ -139,17 +149,23 @@ def _exit(code: int) -> str:
 
 
 def graph(
-    ops: NmiOps, guest: str | None = None, nmis: int | None = None, *, most: int = MOST_STATES, nodes: int = MOST_NODES
+    ops: NmiOps,
+    guest: str | None = None,
+    nmis: int | None = None,
+    *,
+    most: int = MOST_STATES,
+    nodes: int = MOST_NODES,
+    tell: Callable[[int], None] | None = None,
 ) -> Payload:
     """Search as the judge does, and give the graph of what was explored.
 
     ``guest`` and ``nmis`` are what the judge would ask about this policy unless given. ``most``: states after which the
-    search stops; ``nodes``: those that a picture may hold.
+    search stops; ``nodes``: those that a picture may hold; ``tell`` hears now and then how many states there are.
     """
     case = next(case for case in cases(ops) if not case.transparent) if guest is None else Case(guest, 3)
     search = replace(case.search(ops), most=most)
     search = search if nmis is None else replace(search, nmis=nmis)
-    recorder = _Recorder()
+    recorder = _Recorder(tell)
     verdict = explore(search, recorder)
     verdict = replace(verdict, scenario=scenario(verdict, case))
     if verdict.broken not in (None, COMES_TO_REST):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from vnmi_lab.guest import MAIN, Guest, handler_address
 from vnmi_lab.guests import NMI_VECTOR, Source
 from vnmi_lab.hw.asm import AsmError, assemble
+from vnmi_lab.hw.syntax import MOST_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,8 +129,8 @@ def _parts(lines: list[str]) -> Iterator[_Part]:
 def _vector(found: re.Match[str], number: int, line: str, seen: dict[int, int]) -> int:
     word = found["vector"].lower()
     at = found.start("vector") + 1
-    if word not in _NAMES and not _NUMBER.fullmatch(word):
-        raise GuestTextError(number, at, f"a vector is a number from 0 to 255, or nmi, not {word!r}", line)
+    if word not in _NAMES and (not _NUMBER.fullmatch(word) or len(word) > MOST_DIGITS):
+        raise GuestTextError(number, at, f"a vector is a number from 0 to 255, or nmi, not {word[:80]!r}", line)
     vector = _NAMES[word] if word in _NAMES else int(word, 16 if word.startswith("0x") else 10)
     try:
         handler_address(vector)

@@ -35,6 +35,16 @@ def card(shown: Alone, policy: str) -> Any:  # noqa: ANN401 - a locator
     return shown.root.get_by_role("region", name=policy, exact=True)
 
 
+def test_at_600_px_the_button_of_keys_stays_beside_the_title(view: OpenView) -> None:
+    shown = view("compare", traits(), css=CSS, width=600)
+    title, help_ = (
+        shown.root.locator(name).bounding_box() for name in (".vl-title", '.vl-top [aria-label="Keys (?)"]')
+    )
+    assert title is not None
+    assert help_ is not None
+    assert help_["y"] < title["y"] + title["height"]
+
+
 def test_each_policy_says_what_it_does_in_the_column_shown(view: OpenView) -> None:
     shown = view("compare", traits(cursor=IRET_EXIT), css=CSS)
     shown.at(IRET_EXIT)

@@ -85,6 +85,24 @@ def test_play_goes_on_to_the_end_pauses_and_tells_the_kernel_only_then(show: Ope
     expect(shown.view()).to_have_attribute("data-playing", "false")
 
 
+def test_the_speed_may_count_events(show: Open) -> None:
+    payload = build(looping(200))
+    shown = show(payload)
+    speed = shown.view().get_by_role("combobox")
+    speed.select_option("events 20")
+    shown.page.evaluate("""() => { window.steps = []; const root = document.querySelector(".vnmi-player");
+      new MutationObserver(() => window.steps.push(+root.dataset.cursor))
+        .observe(root, { attributes: true, attributeFilter: ["data-cursor"] }); }""")
+    expect(shown.view().get_by_text("events/s", exact=True)).to_be_visible()
+    shown.press(" ")
+    shown.at(payload["steps"] - 1)
+    visited = shown.page.evaluate("() => window.steps")
+    assert len(visited) > 3
+    assert set(visited[1:-1]) <= set(payload["events"])  # from event to event, whatever lies between
+    speed.select_option("5")
+    expect(shown.view().get_by_text("steps/s", exact=True)).to_be_visible()
+
+
 def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
     shown = show(build(looping(200)))
     shown.page.evaluate("""() => { const slider = document.querySelector(".vl-scrub");

@@ -18,6 +18,9 @@ GUESTS_OWN = ("exec", "deliver")
 
 
 NOT_YET = "There it has not arrived yet."
+NEVER = "never"
+"""The answer that it does not happen at all."""
+SAID_NEVER = "It never happens."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Spot:
 class PlaceFlag(Asked):
     """Where does it happen? ``measure`` finds its step in the run of ``scene``; the flag is put on ``seen``.
 
+    Where it never happens ``measure`` gives None; whoever said so is right, and nobody is told beforehand.
+
     ``flag`` says what happens. A place is the moment before a step. ``why`` explains the right one, ``spots`` wrong
     ones with a name, ``early`` and ``late`` any other. ``marks`` are flags in it, the first of them where it arrives.
     """
@@ -42,7 +47,7 @@ class PlaceFlag(Asked):
     flag: str
     scene: Callable[[], AnyMachine]
     seen: Callable[[], AnyMachine]
-    measure: Callable[[Trace], int]
+    measure: Callable[[Trace], int | None]
     why: str
     early: str
     late: str
@@ -69,10 +74,11 @@ class PlaceFlag(Asked):
         """Return the flags that stand there from the start."""
         return self.marks(self.run_seen())
 
-    def answer(self) -> int:
-        """Return a step of the run seen that is the right place."""
+    def answer(self) -> int | None:
+        """Return a step of the run seen that is the right place; None where it never happens."""
         trace = self.trace()
-        return same_place(self.run_seen(), moment(trace, self.measure(trace)))
+        so = self.measure(trace)
+        return None if so is None else same_place(self.run_seen(), moment(trace, so))
 
     def place(self, step: int) -> Reveal:
         """Say that it happens before a step of the run seen; ``ValueError`` when there is no such step."""
@@ -81,6 +87,10 @@ class PlaceFlag(Asked):
             msg = f"place the flag at a step from 0 to {last}, not {step!r}"
             raise ValueError(msg)
         return self.told(self._reveal(step), "place", answer=step)
+
+    def never(self) -> Reveal:
+        """Say that it does not happen at all."""
+        return self.told(self._reveal(NEVER), "place", answer=NEVER)
 
     def skip(self) -> Reveal:
         """Show the answer without a prediction; recorded as skipped, never as right."""
@@ -92,21 +102,23 @@ class PlaceFlag(Asked):
 
     def retold(self, answer: str | int | None) -> Reveal | None:
         """Return what was revealed to a step."""
-        if answer is None:
-            return self._reveal(None)
+        if answer is None or answer == NEVER:
+            return self._reveal(answer)
         return self._reveal(answer) if isinstance(answer, int) and 0 <= answer < len(self.run_seen()) else None
 
-    def _reveal(self, step: int | None) -> Reveal:
+    def _reveal(self, answer: int | str | None) -> Reveal:
         trace, seen = self.trace(), self.run_seen()
         so = self.measure(trace)
-        right = moment(trace, so)
-        said = None if step is None else moment(seen, step)
+        right = NEVER if so is None else moment(trace, so)
+        said = moment(seen, answer) if isinstance(answer, int) else answer
         is_right = said == right
-        flags = [Flag(so, "machine", self.flag)]
+        flags = [] if so is None else [Flag(so, "machine", self.flag)]
         lines = [_place(seen, right, so, f"{SAYS}, and {DOES}" if is_right else DOES, self.why)]
         spots = [(moment(seen, spot.where(seen)), spot) for spot in self.spots]
-        if said is not None:
-            where = so if is_right else same_place(trace, said)
+        if said == NEVER and not is_right:
+            lines.append(Line("", SAID_NEVER, SAYS, f"It does, at step {so}."))
+        elif isinstance(said, int):
+            where = so if is_right and so is not None else same_place(trace, said)
             flags.append(Flag(where, "you", self.flag))
             if not is_right and said not in dict(spots):
                 lines.append(_place(seen, said, where, SAYS, self._wrong(said, right)))
@@ -114,21 +126,22 @@ class PlaceFlag(Asked):
         kind: Said = "skipped" if said is None else "right" if is_right else "wrong"
         return Reveal(kind, tuple(lines), tuple(flags))
 
-    def _wrong(self, said: int, right: int) -> str:
+    def _wrong(self, said: int, right: int | str) -> str:
         if said < moment(self.run_seen(), self.cursor()):
             return NOT_YET
-        return self.early if said < right else self.late
+        return self.early if isinstance(right, int) and said < right else self.late
 
     def asks(self) -> str:
         """Return what the flag is to say."""
-        return f"<p>Place the flag: <em>{prose(self.flag)}</em>.</p>"
+        return f"<p>Place the flag: <em>{prose(self.flag)}</em>. Or say that it never happens.</p>"
 
     def __repr__(self) -> str:
         """Return the question, and the guest's steps to choose from, for a terminal."""
         seen = self.run_seen()
         marks = [f"  step {step}: {text}" for step, _whose, text in self.given()]
         steps = [f"  {step.index:>4}  {step.text}" for step in seen if step.kind in GUESTS_OWN]
-        return "\n".join([wrapped(self.question), *marks, *steps, "Answer with .place(STEP), or .skip() to see it."])
+        how = "Answer with .place(STEP), with .never() if it does not happen at all, or .skip() to see it."
+        return "\n".join([wrapped(self.question), *marks, *steps, how])
 
 
 def moment(trace: Trace, step: int) -> int:
@@ -142,6 +155,8 @@ def same_place(trace: Trace, done: int) -> int:
     return next(at, len(trace) - 1)
 
 
-def _place(seen: Trace, done: int, step: int, mark: str, why: str) -> Line:
+def _place(seen: Trace, done: int | str, step: int | None, mark: str, why: str) -> Line:
     """Return a line for a place: its step in the whole run, and what the guest executes there without the event."""
+    if not isinstance(done, int):
+        return Line("", SAID_NEVER, mark, why)
     return Line("", f"Before `{seen[same_place(seen, done)].text}`, at step {step}.", mark, why)

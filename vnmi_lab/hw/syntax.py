@@ -134,9 +134,15 @@ def tokenize(source: str, line: int) -> list[Token]:
     return [*tokens, Token("end", "the end of the line", line, end)]
 
 
+MOST_DIGITS = 80
+"""A number of 64 bits has no more, in whatever way it is written."""
+
+
 def number(token: Token) -> int:
     """Read 16, 0x10, 10h or 0b10000."""
     found = _NUMBER.fullmatch(token.text)
+    if found and len(token.text) > MOST_DIGITS:
+        raise token.error(f"'{token.text[:12]}...' goes on for {len(token.text):,} letters; a register holds 64 bits")
     if not found:
         raise token.error(f"'{token.text}' is not a number: write 16, 0x10, 10h or 0b10000")
     return int(found[str(found.lastgroup)], _RADIX[str(found.lastgroup)])

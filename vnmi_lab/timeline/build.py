@@ -44,6 +44,7 @@ the changes and links name; ``events``, ``calls``, ``marks``, ``crossings``, ``w
 ``cycles``: a column of the modelled count after each step, None where nothing exits; ``cycles_note`` gives its sources.
 ``lint``: what the hypervisor did wrong, as ``[step, label, sentence, rule]`` (see ``vnmi_lab/lint.py``).
 ``micro``: the sub-steps of VMRUN, #VMEXIT, delivery and IRET (see ``micro.py``).
+``flags``: only in a still view, what stands on the chart as ``[step, "given" or "you" or "machine", text]``.
 ``whole``: only where a payload is the beginning of a run (see ``beginning.py``): how many steps the run has.
 """
 

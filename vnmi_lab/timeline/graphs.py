@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vnmi_lab.timeline import pages
 from vnmi_lab.timeline.layers import layered
@@ -11,13 +11,19 @@ from vnmi_lab.timeline.shapes import Shape, document, drawn, path, text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, HEIGHT, GAP, MARGIN = 148, 62, 34, 28
+    Box: TypeAlias = tuple[float, float, float, float]
+
+WIDTH, HEIGHT, GAP, MARGIN = 166, 66, 30, 28
 """Pixels: a node, what is free between two of a layer, and around all."""
 AWAY, TRACK = 11, 15
 """Pixels: how far above the middle of a node edges go on, and below it back; from one way back to the next."""
 BENT = 14
 """Straight pieces that stand for a curve."""
-UNIT, TITLE, LINE = 232, 36, 18
+UNIT, TITLE, LINE = 262, 36, 18
+LETTER, LABEL = 5.6, 11
+"""Pixels: a letter of a label, and how high one is."""
+ALONG = (7, 6, 8, 5, 9, 4, 10, 3, 11)
+"""Where along an edge its label may stand, of ``BENT``: the first place that no other label has."""
 
 
 def drawing(
@@ -35,8 +41,9 @@ def drawing(
     far = [edge for edge in edges if places[edge[1]][0] < places[edge[0]][0] - 1]
     tracks = {(edge[0], edge[1]): rows + TRACK * n for n, edge in enumerate(sorted(far, key=lambda e: e[0] - e[1]))}
     shapes: list[Shape] = []
+    labels: list[Box] = []
     for edge in sorted(edges, key=lambda edge: edge[4]):
-        shapes += _edge(edge, places, tracks.get((edge[0], edge[1]), 0))
+        shapes += _edge(edge, places, tracks.get((edge[0], edge[1]), 0), labels)
     height = rows + TRACK * len(far) + 6 * bool(far)
     walked = set(walk)
     for number, (own, place) in enumerate(zip(nodes, places, strict=True)):
@@ -68,8 +75,11 @@ def _node(node: dict[str, Any], place: list[float], *, on_way: bool, broken: boo
     return shapes
 
 
-def _edge(edge: list[Any], places: Sequence[list[float]], track: float) -> list[Shape]:
-    """Draw an edge with its label; one that goes back more than a layer goes along a track below all nodes."""
+def _edge(edge: list[Any], places: Sequence[list[float]], track: float, taken: list[Box]) -> list[Shape]:
+    """Draw an edge with its label; one that goes back more than a layer goes along a track below all nodes.
+
+    ``taken`` are the places of the labels so far; this one's is added.
+    """
     first, last, labels, _, on_way = edge
     (x, y), (x2, y2) = places[first], places[last]
     half = WIDTH / 2
@@ -94,13 +104,29 @@ def _edge(edge: list[Any], places: Sequence[list[float]], track: float) -> list[
     points = [_between(curve, n / BENT) for curve in curves for n in range(BENT + 1)]
     style = "way" if on_way else "edge"
     said = labels[0] if len(labels) == 1 else f"{labels[0]} +{len(labels) - 1}"
-    at = points[BENT // 2] if len(curves) == 1 else curves[1][0]
+    at = _free(points, said, taken) if len(curves) == 1 else curves[1][0]
     anchor, beside = ("middle", 0.0) if len(curves) == 1 else ("end", -4.0)
     return [
         path([[round(u, 3), round(dx, 1), round(v, 1)] for u, dx, v in points], style),
         path(tip, f"{style}-tip tip"),
         text(round(at[0], 3), round(at[2] - 3, 1), [said], f"{style}-said small", dx=at[1] + beside, anchor=anchor),
     ]
+
+
+def _free(points: Sequence[tuple[float, ...]], said: str, taken: list[Box]) -> tuple[float, ...]:
+    """Give the point of an edge for its label where it covers least of those that stand already."""
+
+    def box(point: tuple[float, ...]) -> Box:
+        x, half = point[0] * UNIT + point[1], len(said) * LETTER / 2
+        return x - half, point[2] - LABEL, x + half, point[2]
+
+    def covered(point: tuple[float, ...]) -> float:
+        left, top, right, low = box(point)
+        return sum(max(0.0, min(right, r) - max(left, x)) * max(0.0, min(low, b) - max(top, y)) for x, y, r, b in taken)
+
+    best = min((points[n] for n in ALONG), key=covered)
+    taken.append(box(best))
+    return best
 
 
 def _between(ends: Sequence[tuple[float, float, float]], t: float) -> tuple[float, ...]:

@@ -13,11 +13,15 @@ from vnmi_lab.timeline.palette import STYLES, palette
 from vnmi_lab.timeline.sheet import MOST, NAMES, NO_XML, TOP, Sheet, known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vnmi_lab.timeline.build import Payload
 
-RULER, CELL, STRIP, WAVE, ROW, CALL, WARN = 24, 24, 14, 34, 42, 13, 30
+RULER, CELL, STRIP, WAVE, ROW, CALL, WARN, FLAG = 24, 24, 14, 34, 42, 13, 30, 22
+LETTER = 5.6
+"""Pixels of a letter in a flag, about."""
+FLAGS = {"given": ("", "main"), "you": ("you: ", "other"), "machine": ("the machine: ", "guest")}
+"""Who put a flag there, as it says, and its style; a learner's own has a dashed pole."""
 CELLS = {"exec", "deliver", "idle", "stop"}
 ROWS = ("main", "handler", "handler in handler")
 WORLDS = {"bare": "bare metal: no hypervisor", "kvm": "KVM"}
@@ -27,6 +31,8 @@ def svg(payload: Payload, cursor: int | None = None, *, most: int = MOST) -> str
     """Draw a payload as one SVG of at most ``most`` steps, with a playhead at ``cursor`` if there is one."""
     sheet = Sheet(payload, most)
     tops: dict[str, int] = {}
+    flags = [flag for flag in payload.get("flags", ()) if flag[0] in sheet.steps]
+    sheet.y += FLAG * len(flags)
     _ruler(sheet)
     for group, name in payload["groups"]:
         top = sheet.y
@@ -40,6 +46,7 @@ def svg(payload: Payload, cursor: int | None = None, *, most: int = MOST) -> str
     _links(sheet, tops)
     if cursor is not None:
         _playhead(sheet, max(0, min(sheet.end - 1, cursor)))
+    _flags(sheet, flags)
     return _document(sheet)
 
 
@@ -68,6 +75,7 @@ _LOOK = """text{font:10.5px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monos
 .hatch{stroke:var(--e);stroke-width:.75;stroke-opacity:.35;fill:none}.ink{fill:var(--i)}.small{font-size:9px}
 .on{fill:var(--bg);font-weight:600}
 .link{stroke:var(--accent);stroke-width:1.25;stroke-dasharray:3 3;fill:none}.link-tip{fill:var(--accent)}
+.pole{stroke:var(--e);stroke-width:2;fill:none}.yours{stroke-dasharray:4 3}
 .head{fill:var(--ink);fill-opacity:.06;stroke:var(--ink);stroke-width:1.5}"""
 
 
@@ -79,6 +87,18 @@ def _style() -> str:
         ";".join(f"--{name}:{value}" for name, value in palette(theme).items()) for theme in ("light", "dark")
     )
     return f"svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}{_LOOK}{owners}".replace("\n", "")
+
+
+def _flags(sheet: Sheet, flags: Sequence[Sequence[Any]]) -> None:
+    """Draw the flags that stand on the chart, a row each, with a pole down through the lanes."""
+    for row, (step, whose, text) in enumerate(flags):
+        (lead, style), y = FLAGS.get(whose, FLAGS["given"]), TOP + FLAG * row
+        x, said = sheet.x(step), f"{lead}{text}"
+        width = len(said) * LETTER + 12
+        left = max(0.0, min(x, sheet.right - width))
+        sheet.path(f"M{x} {y}V{sheet.y}", f"{style} pole{' yours' if whose == 'you' else ''}")
+        sheet.box(left, y + 1, width, FLAG - 4, f"{style} box")
+        sheet.text(left + 6, y + 14, said, f"{style} ink soft")
 
 
 # --- lanes, top to bottom ---------------------------------------------------------------------------------------------

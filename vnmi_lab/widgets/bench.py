@@ -47,8 +47,9 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         cursor: int = 0,
         visible_until: int | None = None,
         link: str = "",
+        lint: bool = True,
     ) -> None:
-        """Run ``scenario`` and show it; ``title`` is that of the first run, ``link`` as of ``Timeline``."""
+        """Run ``scenario`` and show it; ``title`` is the first run's, ``link`` and ``lint`` as of ``Timeline``."""
         self._syncing = False
         self._typed: tuple[Source, str] | None = None  # the learner's own guest, and how they wrote it
         self._pending: Stimulus | None = None  # what is to be placed on the timeline
@@ -56,7 +57,7 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.scenario = scenario
         self._run(scenario)
         payload = self._payload(title)
-        self.timeline = Timeline(payload, cursor=cursor, visible_until=visible_until, link=link)
+        self.timeline = Timeline(payload, cursor=cursor, visible_until=visible_until, link=link, lint=lint)
         self.timeline.put(payload, self.trace)
         self.timeline.observe(lambda change: self._placed(change["new"]), "placed")
         self._show()

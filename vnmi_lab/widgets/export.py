@@ -34,6 +34,8 @@ class Saving(anywidget.AnyWidget):
     sent = traitlets.Bytes(b"", read_only=True).tag(sync=True)
     formats = traitlets.List(traitlets.List(traitlets.Unicode()), read_only=True).tag(sync=True)
     page = traitlets.Unicode("", read_only=True).tag(sync=True)
+    lint = True
+    """Whether the run says which rules the hypervisor broke: an exercise may want them found."""
     trace: TraceLike | None = None
     """The run itself; without it only what a payload is enough for can be saved."""
 
@@ -65,7 +67,7 @@ class Saving(anywidget.AnyWidget):
     def put(self, payload: Payload, trace: TraceLike | None = None) -> None:
         """Show another run: its payload, and the trace that this was made from where it is at hand."""
         self.trace, self._rest = trace, None
-        self._payload = {**payload, "visible_until": None}
+        self._payload = {**payload, "visible_until": None} | ({} if self.lint else {"lint": []})
         named = slug(payload["title"])
         offered = {key: made for key, made in FORMATS.items() if trace is not None or not made.needs_trace}
         with self.hold_sync():
@@ -81,7 +83,9 @@ class Saving(anywidget.AnyWidget):
         if shown({**self.payload, "visible_until": self.visible_until}) < self.payload["steps"]:
             return {**said, "error": "A part of this run is hidden until you answer; it can be saved then."}
         try:
-            made = write(self.payload if self.trace is None else self.trace, str(content["save"]))
+            key = str(content["save"])
+            whole = self.trace if self.lint or FORMATS[key].needs_trace else None
+            made = write(self.payload if whole is None else whole, key)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the learner must see it, not the kernel's log
             return {**said, "error": str(error)}
         return {

@@ -34,10 +34,16 @@ def state_graph(
 ) -> StateGraph:
     """Show what the judge explores: of a policy by name, of a record, or of your own hook in its place.
 
-    ``guest`` and ``nmis`` as in ``vnmi-lab explore``. ``ValueError`` in one line for names that are none.
+    ``guest`` and ``nmis`` as in ``vnmi-lab explore``. A long search says how far it is. ``ValueError`` in one line for
+    names that are none.
     """
     taken = (str, NmiOps, FunctionType)
     expect(policy, taken, "state_graph takes a policy's name, a record of NmiOps or your own function")
     checked(guest, nmis)
     ops = named(policy) if isinstance(policy, str) else policy if isinstance(policy, NmiOps) else learned(policy)
-    return StateGraph(graph(ops, guest, nmis))
+    return StateGraph(graph(ops, guest, nmis, tell=_tell))
+
+
+def _tell(states: int) -> None:
+    """Say below the cell how far a search is that takes its time; each line takes the place of the one before."""
+    print(f"Exploring: {states:,} states so far.", end="\r", flush=True)  # noqa: T201 - that is what it is for

@@ -11,11 +11,13 @@ import ipywidgets as widgets
 from vnmi_lab import timeline
 from vnmi_lab.checks import Note, PlaceFlag, Prediction, Reveal, SetBits, progress
 from vnmi_lab.checks.asked import Earlier
+from vnmi_lab.checks.placing import NEVER
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.text import box, prose
 from vnmi_lab.widgets.answer import Answer
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
+YOU_SAY_NEVER = "You say: it never happens."
 STOPS = "The picture stops at the question."
 
 
@@ -38,10 +40,12 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.skip = widgets.Button(description="Skip, show me", tooltip="Recorded as skipped")
         self.answer = widgets.HTML()
         self.again = widgets.Button(description="Ask me again", tooltip="Your first answer stays in your progress")
-        self.question, place = widgets.HTML(), widgets.Layout(margin="0 0 8px 1em")
-        self.buttons = widgets.HBox([self.check, self.skip, self.again], layout=place)
+        self.never = widgets.Button(description="It never happens", tooltip="In the place of a flag")
+        self.question, place = widgets.HTML(), widgets.Layout(margin="0 0 8px 1em", flex_flow="row wrap")
+        self.buttons = widgets.HBox([self.never, self.check, self.skip, self.again], layout=place)
         self.check.on_click(lambda _button: self._answer(self.say))
         self.skip.on_click(lambda _button: self._answer(prediction.skip))
+        self.never.on_click(lambda _button: self._say_never())
         self.again.on_click(lambda _button: self._anew())
         super().__init__([])
         self.add_class("vnmi-predict")
@@ -56,7 +60,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.choice, self.say, hint = self._input(prediction)
         self.timeline.flags = [tuple(flag) for flag in prediction.given()]
         self.question.value = _asked(prediction.question, f" <em>{hint}</em>")
-        self._offer(self.check, self.skip)
+        self._offer(self.check, self.skip, *([self.never] if isinstance(prediction, PlaceFlag) else []))
         self.children = [self.question, self.choice, self.buttons, self.answer, self.timeline]
 
     def _anew(self) -> None:
@@ -75,6 +79,8 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.choice.set_trait("value" if isinstance(answer, str) else "word", answer)
         elif isinstance(answer, int):
             self.timeline.placed = answer
+        elif answer == NEVER:
+            self.choice.value = _place(YOU_SAY_NEVER)
         self._show(earlier.reveal)
         self._offer(self.again)
 
@@ -118,8 +124,18 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             if step is not None:
                 placed.value = _place(f"Your flag stands before step {step}: `{seen[step].text}`.")
 
+        def say() -> Reveal:
+            step = self.timeline.placed
+            return prediction.never() if step is None else prediction.place(step)
+
         self.timeline.observe(place, "placed")
-        return placed, lambda: prediction.place(int(self.timeline.placed or 0)), "Place your flag on this run."
+        return placed, say, "Place your flag on this run, or say that it never happens."
+
+    def _say_never(self) -> None:
+        """Take the flag away, and let that be the answer."""
+        self.timeline.placed = None
+        self.choice.value = _place(YOU_SAY_NEVER)
+        self._ready(is_ready=True)
 
     def _ready(self, *, is_ready: bool) -> None:
         self.check.disabled = not is_ready

@@ -32,6 +32,7 @@ def show(
     cursor: int = ...,
     visible_until: int | None = ...,
     link: str = ...,
+    lint: bool = ...,
     controls: Literal[True] = ...,
     presenter: Literal[False] = ...,
 ) -> Bench: ...
@@ -43,6 +44,7 @@ def show(
     cursor: int = ...,
     visible_until: int | None = ...,
     link: str = ...,
+    lint: bool = ...,
     controls: Literal[False],
 ) -> Timeline: ...
 @overload
@@ -53,6 +55,7 @@ def show(
     cursor: int = ...,
     visible_until: int | None = ...,
     link: str = ...,
+    lint: bool = ...,
 ) -> Timeline: ...
 @overload
 def show(
@@ -69,15 +72,16 @@ def show(  # noqa: PLR0913 - by name at every call
     cursor: int = 0,
     visible_until: int | None = None,
     link: str = "",
+    lint: bool = True,
     controls: bool = True,
     presenter: bool = False,
 ) -> Timeline | Bench | Presenter:
     """Show a scenario, also by its name or text, or a guest, on the bench; a trace, a payload or a machine in time.
 
     A copy of a machine is run from its start. ``controls=False`` gives the timeline alone. What has the same ``link``
-    moves together, as of ``Timeline``. ``presenter=True`` is for a room: large, up to step ``cursor``; what follows is
-    hidden until it is asked for; a prediction can be shown so, too. ``ValueError`` in one line for text that is no
-    scenario, ``TypeError`` for what can be shown in no way.
+    moves together, and ``lint=False`` leaves out the lane of broken rules, as of ``Timeline``. ``presenter=True`` is
+    for a room: large, up to step ``cursor``; what follows is hidden until it is asked for; a prediction can be shown
+    so, too. ``ValueError`` in one line for text that is no scenario, ``TypeError`` for what can be shown in no way.
     """
     expect(title, (str,), "a title is text")
     if presenter:
@@ -96,11 +100,11 @@ def show(  # noqa: PLR0913 - by name at every call
         what = Scenario(what)
     if isinstance(what, Scenario):
         if controls:
-            return Bench(what, title=title, cursor=cursor, visible_until=visible_until, link=link)
+            return Bench(what, title=title, cursor=cursor, visible_until=visible_until, link=link, lint=lint)
         title, what = title or named(what), what.machine()
     run = Trace(what.fresh(), title or titled(what)) if isinstance(what, BareMetal | Host | Kvm) else what
     if presenter:
         assert not isinstance(run, Mapping | Asked)
         return Presenter(run, title=title, cursor=cursor)
     assert not isinstance(run, Asked)
-    return Timeline(run, cursor=cursor, visible_until=visible_until, link=link)
+    return Timeline(run, cursor=cursor, visible_until=visible_until, link=link, lint=lint)

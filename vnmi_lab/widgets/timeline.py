@@ -33,7 +33,7 @@ class Timeline(Saving):
     that. ``flags`` stand on the chart as (step, "given" or "you" or "machine", text). While ``placing`` says what is to
     be placed, the reader points at a step, which is ``placed`` then. Timelines of one page with the same ``link`` move
     together, without the kernel: step by step where the runs are equally long, else so many steps after the same
-    stimulus.
+    stimulus. ``lint=False`` leaves out the lane of broken rules.
     """
 
     _esm = timeline.script("timeline")
@@ -52,6 +52,7 @@ class Timeline(Saving):
         cursor: int = 0,
         visible_until: int | None = None,
         link: str = "",
+        lint: bool = True,
     ) -> None:
         if isinstance(run, Mapping) and run.get("version") != timeline.VERSION:
             msg = f"this is no payload that timeline.build made: its version is {run.get('version')!r}"
@@ -62,6 +63,7 @@ class Timeline(Saving):
             visible_until = run["visible_until"]
         # opened before anything is read, so that the page meanwhile loads the player
         super().__init__(cursor=cursor, visible_until=visible_until, link=link)
+        self.lint = lint
         if isinstance(run, Mapping):
             self.put(dict(run))
         else:
@@ -77,7 +79,7 @@ class Timeline(Saving):
     @property
     def still(self) -> timeline.Payload:
         """The payload as it may be seen now; of a run of which only the beginning is sent so far, that."""
-        return {**self._payload, "visible_until": self.visible_until}
+        return {**self._payload, "visible_until": self.visible_until, "flags": self.flags}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401 - IPython's own
         """Give the widget, and for pages that run none: a sentence, pictures, and picture with table as HTML."""

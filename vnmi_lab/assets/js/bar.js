@@ -2,7 +2,8 @@
 
 import { button, h, icon, set } from "./nodes.js";
 
-const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // steps per second
+const SPEEDS = [0.5, 1, 2, 5, 10, 20, 60]; // a second
+export const EVENT = "An event is a step that is more than an instruction, or one that changes a lane.";
 
 export class Bar {
   constructor(player) {
@@ -26,10 +27,18 @@ export class Bar {
   }
   row() {
     const { player } = this;
-    const pace = h("select", "", { "aria-label": "Speed in steps per second" });
-    for (const speed of SPEEDS)
-      pace.append(h("option", "", { value: speed, ...(speed === player.speed ? { selected: "" } : {}) }, String(speed)));
-    pace.addEventListener("change", () => player.setSpeed(+pace.value));
+    const pace = h("select", "", { "aria-label": "Speed in steps per second, or in events", title: EVENT });
+    const unit = h("span", "", {}, `${player.counts}/s`);
+    for (const counts of ["steps", "events"]) {
+      const speeds = SPEEDS.map((speed) => h("option", "", { value: counts === "steps" ? speed : `${counts} ${speed}` }, String(speed)));
+      pace.append(h("optgroup", "", { label: `${counts} per second` }, ...speeds));
+    }
+    pace.value = player.counts === "steps" ? player.speed : `${player.counts} ${player.speed}`;
+    pace.addEventListener("change", () => {
+      const [speed, counts = "steps"] = pace.value.split(" ").reverse();
+      player.setSpeed(+speed, counts);
+      unit.textContent = `${counts}/s`;
+    });
     const group = (label, ...nodes) => h("div", "vl-group", { role: "group", "aria-label": label }, ...nodes);
     const exits = group("Exits", this.lastExit, this.nextExit);
     exits.hidden = !player.run.p.kinds.includes("vmexit");
@@ -42,7 +51,7 @@ export class Bar {
       exits,
       this.scrub,
       h("label", "vl-label", {}, "step", this.goto, this.total),
-      h("label", "vl-label", {}, pace, "steps/s"),
+      h("label", "vl-label", {}, pace, unit),
     );
   }
   build(limit) {

@@ -8,6 +8,7 @@ import { Gutter, layout } from "./lanes.js";
 import { Painter } from "./painter.js";
 
 const FIT_STEPS = 120; // runs up to this long are fitted to the width, longer ones scroll
+const NEARLY = 0.9; // rather a little too narrow than a few px to scroll
 const MOST_ZOOM = 96; // px of one step
 const LEAST_ZOOM = 3;
 const FOOT = 22; // px below the lanes, for the markers' names
@@ -92,8 +93,9 @@ export class Chart {
   }
 
   fitting(steps) {
-    const fitted = clamp(this.seen() / steps, this.run.kvm ? 28 : 4, 64); // names of functions want room
-    return this.zoom || (steps <= FIT_STEPS ? fitted : 12);
+    const least = this.run.kvm ? 28 : 4; // names of functions want room
+    const fitted = Math.min(this.seen() / steps, 64);
+    return this.zoom || (steps > FIT_STEPS ? 12 : fitted < NEARLY * least ? least : fitted);
   }
 
   /** px of the chart that are seen at a time. */

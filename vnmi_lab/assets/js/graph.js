@@ -5,7 +5,7 @@ import { h } from "./nodes.js";
 import { States } from "./states.js";
 import { mounted, Stage } from "./stage.js";
 
-const NARROW = 214; // px of a layer
+const NARROW = 244; // px of a layer
 const WIDE = 300;
 const KEYS = [
   ["Space", "play or pause"],

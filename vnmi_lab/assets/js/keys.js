@@ -1,6 +1,7 @@
 // The keys: what each does, and the sheet that says so. None is taken from the browser or from JupyterLab, since the
 // player hears them only while it has the focus; Tab and whatever is pressed with Ctrl, Alt or Meta are never taken.
 
+import { EVENT } from "./bar.js";
 import { h } from "./nodes.js";
 
 const KEYS = [
@@ -35,6 +36,7 @@ export function keySheet() {
     { role: "group", "aria-label": "Keys", hidden: "" },
     h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"),
     h("dl", "vl-sheet", {}, ...rows),
+    h("p", "vl-hint", {}, EVENT),
   );
 }
 

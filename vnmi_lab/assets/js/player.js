@@ -21,7 +21,7 @@ const REST = 200; // ms without a move before the kernel is told
 export class Player {
   /** `before` is what the player of the beginning of this run kept: this one goes on from there. */
   constructor(model, payload, root, before = null) {
-    Object.assign(this, { model, root, run: new Run(payload), playing: false, speed: 2 });
+    Object.assign(this, { model, root, run: new Run(payload), playing: false, speed: 2, counts: "steps" });
     Object.assign(this, { cursor: 0, sub: null, micro: false, looping: false, marks: { a: null, b: null } });
     const kept = before?.whole === this.run.length && before.title === this.run.p.title ? before : null;
     Object.assign(this, kept?.settings);
@@ -59,11 +59,11 @@ export class Player {
 
   /** What the player of the whole run takes over from this one, which has only its beginning. */
   keep() {
-    const { run, chart, cursor, sub, micro, looping, marks, speed, playing } = this;
+    const { run, chart, cursor, sub, micro, looping, marks, speed, counts, playing } = this;
     const { lanes, zoom, scroll } = chart;
     return {
       ...{ whole: run.whole, title: run.p.title, cursor, playing, left: scroll.scrollLeft },
-      settings: { sub, micro, looping, marks, speed },
+      settings: { sub, micro, looping, marks, speed, counts },
       chart: { lanes, zoom, marks },
     };
   }
@@ -199,9 +199,9 @@ export class Player {
   }
 
   /** The previous or next event that may be shown; the first or last step when there is none. */
-  event(way) {
+  event(way, from = this.cursor) {
     const { events } = this.run.p;
-    const found = way > 0 ? events.find((step) => step > this.cursor) : events.findLast((step) => step < this.cursor);
+    const found = way > 0 ? events.find((step) => step > from) : events.findLast((step) => step < from);
     return found === undefined ? (way > 0 ? this.limit() : 0) : Math.min(found, this.limit());
   }
 
@@ -242,9 +242,17 @@ export class Player {
     const options = { jump: this.speed > 20 };
     const over = this.cursor >= high && this.whole();
     if (over && this.looping) this.seek(low, { jump: true, sub: 0 });
+    else if (this.counts === "events") this.seek(Math.min(this.eventsOn(count), high), options);
     else if (this.micro) for (let n = 0; n < count; n++) this.advance(1, options);
     else this.seek(Math.min(this.cursor + count, high), options);
     if (!this.looping && this.cursor >= high && this.whole()) this.pause();
+  }
+
+  /** The step that is so many events on. */
+  eventsOn(count) {
+    let step = this.cursor;
+    for (let n = 0; n < count && step < this.limit(); n++) step = this.event(1, step);
+    return step;
   }
 
   /** The first and last step that play goes over. */
@@ -266,8 +274,9 @@ export class Player {
     this.root.dataset.playing = String(this.playing);
   }
 
-  setSpeed(speed) {
-    this.speed = speed;
+  /** So many steps or events a second. */
+  setSpeed(speed, counts) {
+    Object.assign(this, { speed, counts });
     this.root.style.setProperty("--vl-motion", `${Math.min(140, 500 / speed)}ms`);
   }
 

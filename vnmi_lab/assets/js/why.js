@@ -77,7 +77,7 @@ export class WhyPanel {
     row.told = told;
     row.el.dataset.state = one ? one.state : "away";
     if (one) this.fill(row, one);
-    else row.line.replaceChildren(h("b", "", {}, who), " does not run now.");
+    else row.line.replaceChildren(h("b", "", {}, who), ": not asked now. The guest is not running.");
     row.end = one ? one.end : null;
     row.list.hidden = !one || one.open || one.held.length < 2;
     row.jump.setAttribute("aria-disabled", String(row.end === null));
