@@ -34,7 +34,7 @@ from vnmi_lab.scenario import BARE, Scenario
 from vnmi_lab.transparency import bare_metal
 
 FEW = [(level, seed) for level in LEVELS for seed in range(6)]
-MANY = int(os.environ.get("VNMI_PRACTICE", "20"))
+MANY = int(os.environ.get("VNMI_PRACTICE", "12"))
 """Seeds of each level in the full run; more by hand."""
 problem_of = cache(problem)
 

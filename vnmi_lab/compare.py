@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from vnmi_lab.guests import NMI_VECTOR
+from vnmi_lab.hv.profiles import POLICIES
 from vnmi_lab.hw.events import Arrived, Delivered, Event
 from vnmi_lab.hw.svm import exit_name
 from vnmi_lab.kvm import FATAL, GUEST, MOVES, Kvm
@@ -120,12 +121,10 @@ def compare(scenario: Scenario, policies: Sequence[str] = ("legacy", "vnmi")) ->
 def measure(scenario: Scenario, ops: NmiOps | None = None, budget: int = BUDGET) -> Row:
     """Run a scenario to its end and count; ``ops`` stands in for its policy, as in ``Scenario.machine``."""
     tally = _Tally()
-    machine = scenario.machine() if ops is None else scenario.machine(ops)
-    if isinstance(machine, Kvm):
-        machine = scenario.machine(tally.watching(machine.ops))
-        assert isinstance(machine, Kvm)
-        return tally.kvm(machine, budget)
-    return tally.bare(machine, budget)
+    if ops is None and scenario.policy != BARE:
+        ops = POLICIES[scenario.policy]
+    machine = scenario.machine(ops and tally.watching(ops))
+    return tally.kvm(machine, budget) if isinstance(machine, Kvm) else tally.bare(machine, budget)
 
 
 @dataclass

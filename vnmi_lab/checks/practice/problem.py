@@ -21,6 +21,7 @@ from vnmi_lab.checks.practice.runs import Run, spelt
 from vnmi_lab.checks.practice.scenes import LEVELS, scenario
 from vnmi_lab.checks.practice.words import bits
 from vnmi_lab.checks.prediction import Prediction
+from vnmi_lab.judge import EXPOSED
 
 VERSION = 1
 MOST_SEED = 999_999_999
@@ -77,6 +78,8 @@ def problem(seed: int, level: int) -> Problem:
     row, name = LEVELS[level], f"p{VERSION}-{level}-{seed}"
     for _attempt in count():
         kind, drawn = draw.pick(row.kinds), scenario(draw, row)
+        if kind == "bug" and drawn.policy not in EXPOSED:
+            continue
         run = Run(drawn)
         asked = KINDS[kind](Ask(name, draw, row, run)) if run.fits and run.shows else None
         if asked is not None:

@@ -42,11 +42,12 @@ class Run:
         self.scenario = scenario
         self.trace = Kept(scenario.machine())
         self.guest: Guest = scenario.source.guest()
+        self._under: dict[str, Row] = {}
 
     @cached_property
     def row(self) -> Row:
         """What becomes of the NMIs, and the exits."""
-        return measure(self.scenario)
+        return self.under(self.scenario.policy)
 
     @property
     def fits(self) -> bool:
@@ -96,7 +97,9 @@ class Run:
 
     def under(self, policy: str) -> Row:
         """Return what the same scenario comes to under another policy."""
-        return measure(self.scenario.on(policy))
+        if policy not in self._under:
+            self._under[policy] = measure(self.scenario.on(policy))
+        return self._under[policy]
 
     def held(self, position: int) -> str:
         """Say what keeps an NMI waiting before step ``position``; nothing where none waits or nothing keeps it."""
