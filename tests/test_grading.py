@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -364,6 +366,16 @@ def test_what_is_no_notebook_of_a_lab_gets_one_line(text: str, said: str, tmp_pa
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(BadNotebookError, match="not a plain file"):
         grade(tmp_path)
+
+
+def test_where_no_process_can_be_started_no_learner_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sandbox, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "executable", shutil.which("false") or "false")
+    path = submission(tmp_path, LAB, GOOD)
+    assert main(["check", str(path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"vnmi-lab check: {path}: no process for it, it ended")
 
 
 def test_names_of_files_say_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

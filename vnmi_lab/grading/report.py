@@ -109,7 +109,10 @@ class Report:
 
 
 def grade(path: Path, limits: Limits | None = None) -> Report:
-    """Run a notebook in a process of its own and judge its exercises; ``BadNotebookError`` for a file that is none."""
+    """Run a notebook in a process of its own and judge its exercises.
+
+    ``BadNotebookError`` for a file that is none, and where no process can be started.
+    """
     cells = read(path)
     session = Session(path, cells, labs_of(path, cells), limits or Limits())
     session.run()

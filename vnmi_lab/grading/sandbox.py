@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 ROOT = Path(__file__).parents[2]
 UNSHARE = ("--user", "--map-root-user", "--net", "--ipc", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
@@ -53,11 +53,12 @@ class Limits:
 
 @cache
 def walls() -> bool:
-    """Whether a process can be started in namespaces of its own here."""
+    """Whether this Python can be started in namespaces of its own here."""
     unshare = shutil.which("unshare")
     if unshare is None or sys.platform != "linux":
         return False
-    done = subprocess.run([unshare, *UNSHARE, "--", "true"], capture_output=True, check=False)  # noqa: S603  # ours
+    command = [unshare, *UNSHARE, "--", sys.executable, "-S", "-c", ""]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603  # ours
     return done.returncode == 0
 
 
@@ -65,7 +66,7 @@ class Child:
     """A learner's process with a notebook; use it in ``with``. What it says comes from ``hear``, line by line."""
 
     def __init__(self, notebook: Path, limits: Limits, skip: tuple[int, ...], labs: tuple[str, ...]) -> None:
-        self.limits, self.deadline = limits, time.monotonic() + limits.seconds
+        self.limits = limits
         self._folder = TemporaryDirectory(prefix="vnmi-check-", ignore_cleanup_errors=True)
         here = Path(self._folder.name)
         given, work = here / "given", here / "work"
@@ -74,15 +75,9 @@ class Child:
         inside = walls()
         self._inside = inside
         command = [sys.executable, "-m", "vnmi_lab.grading.child"]
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [str(shutil.which("unshare")), *UNSHARE, "--", *command] if inside else command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(work),
-            cwd=here,
-            start_new_session=True,
-        )
+        self._log = here / "log"
+        with self._log.open("wb") as log:
+            self._process = self._started(command, log, work)
         self.kept = ["seconds", "output", *(["processes", "folder"] if inside else [])]
         self._heard: Queue[bytes] = Queue(maxsize=100)
         self._closing = Event()
@@ -104,6 +99,21 @@ class Child:
                 "labs": labs,
             }
         )
+
+    def _started(self, command: list[str], log: BinaryIO, work: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [str(shutil.which("unshare")), *UNSHARE, "--", *command] if self._inside else command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,  # of the start alone: a learner's cells have none
+            env=_environment(work),
+            cwd=work.parent,
+            start_new_session=True,
+        )
+
+    def last_words(self) -> str:
+        """Return the last line that was said on stderr."""
+        return (self._log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"])[-1]
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -17,13 +17,14 @@ from vnmi_lab.checks import Exercise, Result
 from vnmi_lab.checks import LearnerError as AnswerError
 from vnmi_lab.checks.course import Lab
 from vnmi_lab.grading import answers
-from vnmi_lab.grading.cells import Cell, asks
+from vnmi_lab.grading.cells import BadNotebookError, Cell, asks
 from vnmi_lab.grading.sandbox import MOST_LINES, Child, Gone, Limits
 from vnmi_lab.hv.vcpu import Vcpu
 from vnmi_lab.isolate import state_of, take
 
 MOST_RUNS = 6
 """How often a notebook is run, each time without one more cell."""
+START_SECONDS = 60
 MOST_NOTES = 2_000
 BEFORE, AFTER = -2, -1
 """Numbers that no cell has: before the first, and behind the last."""
@@ -48,44 +49,55 @@ class Session:
     notes: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     in_force: dict[str, Any] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
+    deadline: float = 0.0
+    """When the notebook's seconds are over; they begin when its first process has started."""
     cell: int = BEFORE
     checked: set[str] = field(default_factory=set)
     """Exercises with a verdict of the cell that runs."""
 
     def run(self) -> None:
         """Run the notebook, and again without a cell that ended it; all of it within the notebook's seconds."""
-        deadline = time.monotonic() + self.limits.seconds
         for _run in range(MOST_RUNS):
             self.notes.clear()
             try:
-                self._once(deadline)
+                self._once()
             except Gone as problem:
                 self._stopped(str(problem))
-                if self.cell < 0 or time.monotonic() >= deadline:
+                if self.cell < 0 or time.monotonic() >= self.deadline:
                     break
             else:
                 return
         self._never_reached()
 
-    def _once(self, deadline: float) -> None:
+    def _once(self) -> None:
         numbers = tuple(lab.number for lab in self.labs)
         with Child(self.path, self.limits, tuple(self.skipped), numbers) as child:
             self.cell = BEFORE
-            cell_deadline = deadline  # until the first cell, all the time there is: importing may be slow
+            self._begin(child)
+            cell_deadline = self.deadline  # until the first cell, all the time there is: importing may be slow
             for _line in range(MOST_LINES):
                 said = child.hear(cell_deadline)
                 if "cell" in said:
-                    cell_deadline = min(deadline, time.monotonic() + self.limits.cell_seconds)
+                    cell_deadline = min(self.deadline, time.monotonic() + self.limits.cell_seconds)
                 if not self._take(child, said, cell_deadline):
                     return
         raise Gone("told the grader too much")
 
+    def _begin(self, child: Child) -> None:
+        """Hear the first line of all, before any of the learner's code: the limits that are in force."""
+        if self.in_force:
+            child.hear(self.deadline)
+            return
+        try:
+            self.in_force = dict(child.hear(time.monotonic() + START_SECONDS)["ready"])
+        except Gone as problem:
+            raise BadNotebookError(f"{self.path}: no process for it, it {problem}: {child.last_words()}") from None
+        self.in_force["limits"] += child.kept
+        self.deadline = time.monotonic() + self.limits.seconds
+
     def _take(self, child: Child, said: Mapping[str, Any], deadline: float) -> bool:
         """Take in what the learner's process says; False when it has come to its end."""
-        if "ready" in said and not self.in_force:  # the first line of all, before any of the learner's code
-            self.in_force = dict(said["ready"])
-            self.in_force["limits"] += child.kept
-        elif "cell" in said:
+        if "cell" in said:
             self.cell = said["cell"] if isinstance(said["cell"], int) else AFTER
             self.checked.clear()
         elif "check" in said:
