@@ -158,8 +158,9 @@ progress()
 # press *Download my progress*. It works even after the session has ended, while this page is open. In a new
 # session run the cell above and upload the file.
 #
-# **If Binder does not start:** the project's README leads to a copy of the labs that runs in your browser alone
-# (JupyterLite). Or install it: `pip install vnmi-lab`, then `vnmi-lab open`.
+# **If Binder does not start,** there are two other ways, and the project's README describes both. The labs run in a
+# browser alone, from any web page that has them (JupyterLite). Or on your own machine: `pip install` the wheel, then
+# `vnmi-lab open`.
 
 # %% [markdown]
 # ## 9. How sure is all this?

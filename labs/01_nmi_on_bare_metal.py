@@ -173,7 +173,7 @@ lab.breakpoint_inside
 # ### Exercise 2: open the door
 #
 # Write a handler in which the second NMI, which arrives when the handler begins, is taken *before* the handler is done.
-# One line is missing. After that the program must still finish its work.
+# One line is missing, and it is one that you have read above. After that the program must still finish its work.
 
 # %%
 my_handler = """
