@@ -8,7 +8,7 @@ from html import escape
 
 from vnmi_lab import timeline
 from vnmi_lab.checks.bitset import SetBits
-from vnmi_lab.checks.placing import PlaceFlag
+from vnmi_lab.checks.placing import NEVER, SAID_NEVER, PlaceFlag
 from vnmi_lab.checks.practice.problem import MOST_SEED, Problem, problem
 from vnmi_lab.checks.practice.scenes import LEVELS
 from vnmi_lab.checks.practice.told import choices, solution
@@ -81,7 +81,7 @@ def _page(title: str, body: str) -> str:
 
 def _asked(one: Problem) -> str:
     asked = one.asked
-    payload = timeline.build(asked.shown())
+    payload = {**timeline.build(asked.shown()), "flags": asked.given()}
     data, said = b64encode(timeline.svg(payload).encode()).decode(), escape(timeline.summary(payload))
     picture = f'<img alt="{said}" src="data:image/svg+xml;base64,{data}">'
     run = f'<div class="run"><pre>{escape(one.listing)}</pre>{picture}</div>'
@@ -100,7 +100,9 @@ def _answers(one: Problem) -> str:
         rows = [
             f"{box}before step {step}: <code>{escape(text)}</code>{marks.get(step, '')}"
             for step, text in choices(one).items()
+            if step != NEVER
         ]
+        rows.append(f"{box}{SAID_NEVER}")
         return f'<ul class="steps">{_items(rows)}</ul>'
     return f"<ul>{_items([f'{box}{letter}. {prose(text)}' for letter, text in choices(one).items()])}</ul>"
 

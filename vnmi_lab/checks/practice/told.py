@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from vnmi_lab.checks.bitset import SetBits
-from vnmi_lab.checks.placing import GUESTS_OWN, PlaceFlag
+from vnmi_lab.checks.placing import GUESTS_OWN, NEVER, SAID_NEVER, PlaceFlag
 from vnmi_lab.checks.practice.problem import VERSION, Problem
 from vnmi_lab.checks.prediction import lettered
 
@@ -46,7 +46,8 @@ def choices(problem: Problem) -> dict[str, str]:
     """Return what can be said, by the word that says it: letters, the steps of a run, or the bits of a word."""
     asked = problem.asked
     if isinstance(asked, PlaceFlag):
-        return {str(step.index): step.text for step in asked.run_seen() if step.kind in GUESTS_OWN}
+        steps = {str(step.index): step.text for step in asked.run_seen() if step.kind in GUESTS_OWN}
+        return {**steps, NEVER: SAID_NEVER}
     if isinstance(asked, SetBits):
         return {str(bit.number): bit.name for bit in asked.bits}
     return {letter: option.text for letter, option in lettered(asked.options)}
@@ -58,6 +59,6 @@ def solution(problem: Problem) -> str:
     if isinstance(asked, SetBits):
         return f"Answer: {asked.written(asked.answer())}"
     if isinstance(asked, PlaceFlag):
-        return f"Answer: before step {asked.answer()}"
+        return f"Answer: before step {asked.answer()} of the run that is shown"
     answer = asked.answer()
     return f"Answer: {answer}. {dict(lettered(asked.options))[answer].text}"
