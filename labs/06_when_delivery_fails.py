@@ -63,10 +63,10 @@ lab.where_now
 lab.forgotten
 
 # %% [markdown]
-# Without vNMI it is worse. Below is all that can happen to *one* NMI under `m5`, a KVM without vNMI that forgets in the
-# same way. Each box is a group of states that look alike, each arrow something that happened. Press **Step**, until you
-# come to the box in which a law breaks. Not only is the NMI lost: KVM's own mask is up, and there is no handler whose
-# IRET could take it down.
+# Without vNMI it is worse. Below is what the judge of Lab 03 saw when *one* NMI came to `m5`, a KVM without vNMI that
+# forgets in the same way. Each box is a group of states that look alike, each arrow something that happened. Press
+# **Step**, until you come to the box in which a law breaks. Not only is the NMI lost: KVM's own mask is up, and there
+# is no handler whose IRET could take it down.
 
 # %%
 from vnmi_lab import state_graph

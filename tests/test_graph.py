@@ -233,3 +233,7 @@ def test_a_long_search_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsy
     assert said == "".join(f"Exploring: {count} states so far.\r" for count in (100, 200, 300))
     graph(POLICIES["patch-v4"])
     assert capsys.readouterr().out == ""
+
+
+def test_one_nmi_is_not_several() -> None:
+    assert graph(POLICIES["m5"], nmis=1)["title"] == "What the judge explored: m5, guest idle, 1 NMI"

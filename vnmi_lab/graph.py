@@ -231,7 +231,7 @@ class _Graph:
         broken = walk[-1][0] if walk else None
         return {
             "version": VERSION,
-            "title": f"What the judge explored: {self.verdict.policy}, guest {self.guest}, {self.search.nmis} NMIs",
+            "title": f"What the judge explored: {self.verdict.policy}, guest {self.guest}, {_nmis(self.search.nmis)}",
             "verdict": self._verdict(),
             "note": self._note(),
             "scenario": self.verdict.scenario,
@@ -307,3 +307,7 @@ def _kvm(trace: Trace, position: int) -> Kvm:
     machine = trace.goto(position)
     assert isinstance(machine, Kvm)
     return machine
+
+
+def _nmis(count: int) -> str:
+    return f"{count} NMI{'' if count == 1 else 's'}"
