@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from vnmi_lab.checks import progress
 from vnmi_lab.checks.record import Kind
@@ -140,12 +140,16 @@ class Asked(ABC):
         """Return what may be seen before the answer."""
 
     @abstractmethod
+    def _reveal(self, said: Any, /) -> Reveal:  # noqa: ANN401 - each kind is answered with its own
+        """Return what is revealed to what was said, None for a skip."""
+
     def skip(self) -> Reveal:
         """Show the answer without a prediction; recorded as skipped, never as right."""
+        return self.told(self._reveal(None), "skip")
 
-    @abstractmethod
     def truth(self) -> Reveal:
         """Return what is so, without anything being recorded."""
+        return self._reveal(None)
 
     @abstractmethod
     def asks(self) -> str:

@@ -66,14 +66,6 @@ class SetBits(Asked):
         """The bits that are asked about."""
         return sum(1 << bit.number for bit in self.bits)
 
-    def skip(self) -> Reveal:
-        """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None), "skip")
-
-    def truth(self) -> Reveal:
-        """Return what is so."""
-        return self._reveal(None)
-
     def retold(self, answer: str | int | None) -> Reveal | None:
         """Return what was revealed to a word."""
         if answer is None:

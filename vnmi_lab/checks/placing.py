@@ -92,14 +92,6 @@ class PlaceFlag(Asked):
         """Say that it does not happen at all."""
         return self.told(self._reveal(NEVER), "place", answer=NEVER)
 
-    def skip(self) -> Reveal:
-        """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None), "skip")
-
-    def truth(self) -> Reveal:
-        """Return what is so."""
-        return self._reveal(None)
-
     def retold(self, answer: str | int | None) -> Reveal | None:
         """Return what was revealed to a step."""
         if answer is None or answer == NEVER:

@@ -56,14 +56,6 @@ class Prediction(Asked):
             raise ValueError(msg)
         return self.told(self._reveal(chosen), "choose", answer=chosen)
 
-    def skip(self) -> Reveal:
-        """Show the answer without a prediction; recorded as skipped, never as right."""
-        return self.told(self._reveal(None), "skip")
-
-    def truth(self) -> Reveal:
-        """Return what is so."""
-        return self._reveal(None)
-
     def retold(self, answer: str | int | None) -> Reveal | None:
         """Return what was revealed to a letter."""
         is_one = answer is None or answer in dict(lettered(self.options))

@@ -65,10 +65,8 @@ export class Flags {
 
   /** All flags that may be seen, with the one that is being placed. */
   all() {
-    const given = this.model.get("flags") || [];
     const placed = this.mine ?? this.model.get("placed");
-    const mine = this.placing() && Number.isInteger(placed) ? [[placed, "you", this.placing()]] : [];
-    return [...given, ...mine].filter(([step]) => step <= this.player.limit());
+    return flagsSeen(this.model.get("flags") || [], this.placing(), placed, this.player.limit());
   }
 
   build() {
@@ -107,11 +105,23 @@ export class Flags {
   }
 }
 
+/** Of some flags those up to a step, and the one that is being placed: `placing` says what, `placed` where, or null. */
+export function flagsSeen(given, placing, placed, limit) {
+  const mine = placing && Number.isInteger(placed) ? [[placed, "you", placing]] : [];
+  return [...given, ...mine].filter(([step]) => step <= limit);
+}
+
+/** What a flag says: whose it is, and its text. */
+export function flagSaid([, kind, text]) {
+  const lead = { given: "", you: "you: ", machine: "the machine: " }[kindOf(kind)];
+  return `${lead}${text}`;
+}
+
 function kindOf(kind) {
   return FLAG_KINDS.has(kind) ? kind : "given";
 }
 
-function flagNode([step, kind, text]) {
-  const said = { given: "", you: "you: ", machine: "the machine: " }[kindOf(kind)];
-  return h("div", `vl-pennant vl-flag-${kindOf(kind)}`, { "data-step": step, title: `step ${step}` }, `${said}${text}`);
+function flagNode(flag) {
+  const [step, kind] = flag;
+  return h("div", `vl-pennant vl-flag-${kindOf(kind)}`, { "data-step": step, title: `step ${step}` }, flagSaid(flag));
 }

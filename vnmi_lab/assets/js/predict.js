@@ -21,7 +21,18 @@ function choices(model, fieldset) {
   });
 }
 
-function hexadecimal(word) {
+/** Whether a word has a bit; words go beyond the 31 bits that shifts can do. */
+export function hasBit(word, bit) {
+  return Math.floor(word / 2 ** bit) % 2 === 1;
+}
+
+/** A word with a bit set or cleared. */
+export function withBit(word, bit, on) {
+  return hasBit(word, bit) === on ? word : word + (on ? 1 : -1) * 2 ** bit;
+}
+
+/** A word as the manuals write it. */
+export function hexadecimal(word) {
   return `${word.toString(16).toUpperCase().padStart(8, "0")}h`;
 }
 
@@ -32,12 +43,10 @@ function bits(model, fieldset) {
     shown.textContent = `${model.get("name")} = ${hexadecimal(word)}`;
   };
   for (const [bit, name] of model.get("bits")) {
-    const power = 2 ** bit; // words go beyond the 31 bits that shifts can do
-    const isSet = () => Math.floor(word / power) % 2 === 1;
     const input = h("input", "", { type: "checkbox", "data-bit": bit });
-    input.checked = isSet();
+    input.checked = hasBit(word, bit);
     input.addEventListener("change", () => {
-      if (input.checked !== isSet()) word += input.checked ? power : -power;
+      word = withBit(word, bit, input.checked);
       model.send({ word });
       write();
     });
