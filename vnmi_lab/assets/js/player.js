@@ -11,12 +11,11 @@ import { laneIds } from "./lanes.js";
 import { Link } from "./link.js";
 import { loopOver } from "./marks.js";
 import { SaveMenu } from "./download.js";
+import { beat, Teller } from "./pace.js";
 import { CodePanel, ProcessorPanel, StackPanel, StepPanel } from "./panels.js";
 import { Tools } from "./tools.js";
 import { runUntil, stopsAt } from "./until.js";
 import { WhyPanel } from "./why.js";
-
-const REST = 200; // ms without a move before the kernel is told
 
 export class Player {
   /** `before` is what the player of the beginning of this run kept: this one goes on from there. */
@@ -26,6 +25,7 @@ export class Player {
     const kept = before?.whole === this.run.length && before.title === this.run.p.title ? before : null;
     Object.assign(this, kept?.settings);
     this.undo = [];
+    this.teller = new Teller(model, () => this.cursor);
     root.classList.add("vnmi-player");
     root.classList.toggle("vl-kvm", this.run.kvm);
     root.setAttribute("role", "region");
@@ -169,7 +169,7 @@ export class Player {
     this.root.dataset.cursor = this.cursor;
     this.root.dataset.sub = this.sub ?? "";
     this.say();
-    if (save && !this.playing) this.save();
+    if (save && !this.playing) this.teller.tell();
     if (save && !linked) this.link.tell(this.cursor);
   }
 
@@ -224,17 +224,13 @@ export class Player {
     if (low === high) return;
     this.playing = true;
     this.face();
-    let before = null,
-      owed = 0;
-    const tick = (time) => {
-      owed += before === null ? 0 : (Math.min(time - before, 1000) / 1000) * this.speed;
-      before = time;
-      const whole = Math.floor(owed);
-      owed -= whole;
-      if (whole) this.tick(whole);
-      if (this.playing) this.frame = requestAnimationFrame(tick);
-    };
-    this.frame = requestAnimationFrame(tick);
+    this.halt = beat(
+      () => this.speed,
+      (count) => {
+        this.tick(count);
+        return this.playing;
+      },
+    );
   }
 
   tick(count) {
@@ -263,10 +259,10 @@ export class Player {
   pause() {
     if (!this.playing) return;
     this.playing = false;
-    cancelAnimationFrame(this.frame);
+    this.halt();
     this.face();
     this.say(true);
-    this.save();
+    this.teller.tell();
   }
 
   face() {
@@ -331,20 +327,6 @@ export class Player {
     this.live.textContent = sentence;
   }
 
-  /** Tell the kernel where we are, once we have rested there. A dead kernel does not matter. */
-  save() {
-    clearTimeout(this.later);
-    this.later = setTimeout(() => {
-      if (this.model.get("cursor") === this.cursor) return;
-      try {
-        this.model.set("cursor", this.cursor);
-        this.model.save_changes();
-      } catch (error) {
-        console.warn("timeline: cursor not saved", error);
-      }
-    }, REST);
-  }
-
   // looking
 
   zoom(factor) {
@@ -390,8 +372,8 @@ export class Player {
   }
 
   close() {
-    cancelAnimationFrame(this.frame);
-    clearTimeout(this.later);
+    this.halt?.();
+    this.teller.stop();
     this.playing = false;
     for (const action of this.undo) action();
   }

@@ -2,15 +2,16 @@
 
 import { clamp } from "./run.js";
 import { button, h, icon, watchTheme } from "./nodes.js";
+import { beat, Teller } from "./pace.js";
 import { draw } from "./shapes.js";
 
-const RESTING = 200; // ms without a move before the kernel is told
 const PACES = [0.5, 1, 2, 5, 10];
 
 /** A view with one cursor from 0 to `last`. Who extends it gives `draw(cursor)`, `sentence(cursor)`, `keys()`. */
 export class Stage {
   constructor(model, root, unit) {
     Object.assign(this, { model, root, unit, playing: false, speed: 2, undo: [] });
+    this.teller = new Teller(model, () => this.cursor);
     this.live = h("div", "vl-hidden", { "aria-live": "polite", role: "status" });
     root.classList.add("vnmi-player");
     root.setAttribute("role", "region");
@@ -115,7 +116,7 @@ export class Stage {
       this.told = time;
       this.live.textContent = said;
     }
-    if (save && !this.playing) this.save();
+    if (save && !this.playing) this.teller.tell();
   }
 
   toggle() {
@@ -127,46 +128,28 @@ export class Stage {
     if (this.cursor >= this.last) this.seek(0, { jump: true, save: false });
     this.playing = true;
     this.face("pause", "Pause (space)");
-    let before = null,
-      owed = 0;
-    const tick = (time) => {
-      owed += before === null ? 0 : (Math.min(time - before, 1000) / 1000) * this.speed;
-      before = time;
-      const whole = Math.floor(owed);
-      owed -= whole;
-      if (whole) this.seek(this.cursor + whole);
-      if (this.cursor >= this.last) this.pause();
-      else if (this.playing) this.frame = requestAnimationFrame(tick);
-    };
-    this.frame = requestAnimationFrame(tick);
+    this.halt = beat(
+      () => this.speed,
+      (count) => {
+        this.seek(this.cursor + count);
+        if (this.cursor >= this.last) this.pause();
+        return this.playing;
+      },
+    );
   }
   pause() {
     if (!this.playing) return;
     this.playing = false;
-    cancelAnimationFrame(this.frame);
+    this.halt();
     this.face("play", "Play (space)");
     this.live.textContent = this.sentence(this.cursor);
-    this.save();
+    this.teller.tell();
   }
   face(name, label) {
     this.play.replaceChildren(icon(name));
     this.play.setAttribute("aria-label", label);
     this.play.title = label;
     this.root.dataset.playing = String(this.playing);
-  }
-
-  /** Tell the kernel where we are, once we have rested there. A dead kernel does not matter. */
-  save() {
-    clearTimeout(this.later);
-    this.later = setTimeout(() => {
-      if (this.model.get("cursor") === this.cursor) return;
-      try {
-        this.model.set("cursor", this.cursor);
-        this.model.save_changes();
-      } catch (error) {
-        console.warn("cursor not saved", error);
-      }
-    }, RESTING);
   }
 
   /** Keys belong to the view only while it has the focus; Tab is never taken. */
@@ -198,8 +181,8 @@ export class Stage {
   }
 
   close() {
-    cancelAnimationFrame(this.frame);
-    clearTimeout(this.later);
+    this.halt?.();
+    this.teller.stop();
     this.playing = false;
     for (const action of this.undo) action();
   }
