@@ -239,6 +239,8 @@ lab.no_way_back.check(attack)
 #
 # Two bits, `nmi_mask` and `nmi_latch`, and four ways to change them. On bare metal the processor keeps them for you.
 #
+# **More of this:** `vnmi_lab.practice(1, 1)` makes and answers problems without end; the first number says which.
+#
 # **Next:** [Lab 02: event injection](02_event_injection.ipynb). There the program runs in a virtual machine. Its NMIs
 # come from a hypervisor, and nobody keeps the two bits any more.
 

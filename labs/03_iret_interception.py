@@ -244,6 +244,8 @@ lab.price(Stimulus(at="work"), Stimulus(at="handler"))
 #
 # All of this only because the processor has no place to say "in service", and none to say "one more waits". Two bits.
 #
+# **More of this:** `vnmi_lab.practice(1, 2)` makes and answers problems without end; the first number says which.
+#
 # **Next:** [Lab 04: vNMI](04_vnmi.ipynb). There the processor has them.
 
 # %%

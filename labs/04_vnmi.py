@@ -251,6 +251,8 @@ lab.process_nmi.check(process_nmi)
 # In Lab 01 two bits kept NMIs in order. In Lab 02 they were gone, in Lab 03 software stood in for them, and here they
 # are back, for the guest alone.
 #
+# **More of this:** `vnmi_lab.practice(1, 3)` makes and answers problems without end; the first number says which.
+#
 # **Next:** [Lab 05: blocking rules](05_blocking_rules.ipynb). What else can say "not now" to an NMI: the shadow, GIF
 # and virtual GIF.
 

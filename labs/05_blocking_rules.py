@@ -328,6 +328,8 @@ lab.nmi_allowed.check(nmi_allowed)
 # - v4's "allowed" meant the slot, today's means EVENTINJ.
 # - Two NMIs behind a closed gate are one on bare metal and two under KVM.
 #
+# **More of this:** `vnmi_lab.practice(1, 4)` makes and answers problems without end; the first number says which.
+#
 # **Next:** [Lab 06: when delivery fails](06_when_delivery_fails.ipynb). Nothing blocks, the NMI is on its way, and then
 # a page is missing.
 

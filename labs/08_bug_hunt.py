@@ -359,6 +359,8 @@ lab.lineup()
 # Four times the same two bits were mixed up or left uncounted: *waiting* and *in service*. If you keep them apart, you
 # will see the next one.
 #
+# **More of this:** `vnmi_lab.practice(1, 5)` makes and answers problems without end; the first number says which.
+#
 # **Next:** [Lab 09: what it costs](09_what_it_costs.ipynb): you have seen what is right. How many exits does it take,
 # and how do you measure that on a real machine?
 
