@@ -28,7 +28,7 @@ os.environ[progress.VARIABLE] = progress.OFF
 
 # Derandomized: the same examples on every machine, so a red test is red for everybody.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
-settings.register_profile("full", max_examples=200, deadline=None, derandomize=True)
+settings.register_profile("full", max_examples=100, deadline=None, derandomize=True)
 settings.load_profile("fast")
 
 

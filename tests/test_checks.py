@@ -398,7 +398,9 @@ def test_a_prediction_on_the_timeline_reads_in_a_terminal_and_without_widgets(pr
     before, after = prediction._repr_html_().split("<details>")
     assert "the machine does this" not in before
     assert "the machine does this" in after
-    assert re.search(r"Answer with \.(place|set)\(\w+\), or \.skip\(\) to see it\.$", repr(prediction))
+    never = r" with \.never\(\) if it does not happen at all,"
+    asked = rf"Answer with (\.set\(\w+\),|\.place\(STEP\),{never}) or \.skip\(\) to see it\.$"
+    assert re.search(asked, repr(prediction))
     assert prediction.record == []
 
 

@@ -1,9 +1,10 @@
-"""The labs as pages: executed, without a widget, a kernel or the network; and on paper."""
+"""The labs as pages: executed as a learner gets them, without a widget, a kernel or the network; and on paper."""
 
 from __future__ import annotations
 
 import re
 import runpy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ def test_a_lab_reads_without_a_kernel_and_prints(lab: Path, browser: Browser, tm
     expect(page.get_by_text("The steps as a table").first).to_be_visible()
     expect(page.get_by_text("Predict.").first).to_be_visible()
     expect(page.get_by_text("What the machine does").first).to_be_visible()
+    checks = import_module(f"vnmi_lab.checks.lab{lab.stem[:2]}")
+    outcomes = page.locator("[data-outcome]").evaluate_all("all => all.map((one) => one.dataset.outcome)")
+    assert outcomes == ["not attempted"] * len(checks.EXERCISES)
+    assert page.get_by_text("What the machine does").count() == len(checks.PREDICTIONS)
     assert findings(page, "figure") == []
     assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) > 1
     assert asked == []

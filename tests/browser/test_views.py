@@ -51,8 +51,13 @@ def test_one_is_played_and_the_other_walked_in_one_notebook(open_notebook: OpenN
     expect(sides).to_have_attribute("data-playing", "false")  # it came to its end meanwhile, undisturbed
     expect(sides.get_by_role("region", name="legacy")).to_contain_text("step 30 of 30")
     last = sides.get_by_role("slider").get_attribute("max")
-    page.evaluate(RUN_LAST)
-    expect(cells.nth(2)).to_contain_text(f"kernel: {last} {len(walk) - 1}")
+    told = cells.nth(2).get_by_text(f"kernel: {last} {len(walk) - 1}")
+    for _try in range(20):  # what a view tells waits until the kernel has answered what it told before
+        page.evaluate(RUN_LAST)
+        page.wait_for_timeout(500)
+        if told.count():
+            break
+    expect(told).to_be_visible()
 
     page.set_viewport_size({"width": 600, "height": 1600})
     for view in (sides, states):
