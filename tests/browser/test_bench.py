@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
+from tests.browser.axe import findings
 from tests.browser.conftest import OpenNotebook
 from tests.browser.lab import NotebookPage
 from tests.browser.test_jupyterlab import write
@@ -75,6 +76,20 @@ def test_a_policy_is_chosen_and_arrivals_are_placed_by_mouse_and_keyboard(bench:
     panel.get_by_role("button", name="NMI after 2 steps ✕").click()
     panel.get_by_role("button", name="NMI at entry ✕").click()
     expect(scenario(panel)).to_have_value(ONE)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light High Contrast", "JupyterLab Dark High Contrast"])
+def test_every_control_is_within_600_pixels_and_readable_in_high_contrast(bench: NotebookPage, theme: str) -> None:
+    page, panel = bench.page, bench.page.locator(".vnmi-bench")
+    panel.get_by_role("button", name="More: ").click()
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
+    page.set_viewport_size({"width": 600, "height": 1600})
+    beyond = """panel => [...panel.querySelectorAll("button, input, select, textarea")]
+      .filter((one) => one.offsetParent && one.getBoundingClientRect().right > panel.getBoundingClientRect().right + 1)
+      .map((one) => one.outerHTML.slice(0, 80))"""
+    assert panel.evaluate(beyond) == []
+    assert findings(page, ".vnmi-bench") == []
 
 
 def test_code_is_mended_in_place_and_a_scenario_is_copied_and_pasted(bench: NotebookPage) -> None:

@@ -140,7 +140,7 @@ def test_play_goes_on_when_the_kernel_is_killed(open_notebook: OpenNotebook, tmp
     first = player(page.page)
     first.get_by_label("Speed in steps per second").select_option("2")
     first.get_by_role("button", name="Play (space)").click()
-    at(first, 2)
+    expect(first).to_have_attribute("data-cursor", re.compile("^([2-9]|1[0-9])$"))  # a slow page skips some
     os.kill(int(pid.read_text()), signal.SIGKILL)
     page.page.wait_for_function(
         "() => jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status !== 'idle'"
