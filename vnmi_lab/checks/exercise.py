@@ -142,6 +142,14 @@ def graded() -> bool:
     return os.environ.get(GRADED) == "1"
 
 
+def variant(good: str, *changes: tuple[str, str]) -> str:
+    """Return a good answer with changes, each of which must apply."""
+    for old, new in changes:
+        assert old in good
+        good = good.replace(old, new)
+    return good
+
+
 def untouched(answer: object) -> bool:
     """Whether an answer still has ``...``, None or a blank in it; a function, whether it uses ``...`` as a value."""
     if isinstance(answer, FunctionType):

@@ -6,7 +6,7 @@ from reprlib import repr as short
 
 from vnmi_lab.checks.answers import STEPS, nmis
 from vnmi_lab.checks.costs import NAMES
-from vnmi_lab.checks.exercise import Exercise, Wrong
+from vnmi_lab.checks.exercise import Exercise, Wrong, variant
 from vnmi_lab.checks.hooks import Hook
 from vnmi_lab.checks.lab03 import name_of
 from vnmi_lab.checks.lab04_predictions import (
@@ -176,15 +176,6 @@ _GOOD = """def process_nmi(vcpu):
 """
 
 
-def _variant(*changes: tuple[str, str]) -> str:
-    """Return the good answer with changes, each of which must apply."""
-    text = _GOOD
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return text
-
-
 _SLOT = "    if vcpu.ops.is_vnmi_pending(vcpu):\n        limit -= 1\n"
 _LOOK = "    if vcpu.nmi_pending:\n        vcpu.make_request(REQ_EVENT)\n"
 _KEEP = " and vcpu.ops.set_vnmi_pending(vcpu):\n        vcpu.nmi_pending -= 1"
@@ -223,13 +214,13 @@ process_nmi = Exercise(
     good=_GOOD,
     why="Slot and queue share one limit, so no more wait than bare metal remembers. What is left goes by EVENTINJ.",
     wrong=(
-        Wrong("the slot is not counted", _variant((_SLOT, "")), "An NMI waits in `nmi_pending`"),
-        Wrong("always two", _variant(("1 if busy else 2", "2")), "An NMI waits in `nmi_pending`"),
-        Wrong("always one", _variant(("1 if busy else 2", "1")), "One NMI too few"),
-        Wrong("never handed over", _variant((_HAND_OVER, "")), "An NMI waits in `nmi_pending`"),
-        Wrong("handed over and kept", _variant((_KEEP, _KEPT)), "One NMI too many"),
-        Wrong("nobody looks", _variant((_LOOK, "")), "An NMI waits in `nmi_pending`"),
-        Wrong("the queue is kept", _variant(("    vcpu.nmi_queued = 0\n", "")), "One NMI too many"),
+        Wrong("the slot is not counted", variant(_GOOD, (_SLOT, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("always two", variant(_GOOD, ("1 if busy else 2", "2")), "An NMI waits in `nmi_pending`"),
+        Wrong("always one", variant(_GOOD, ("1 if busy else 2", "1")), "One NMI too few"),
+        Wrong("never handed over", variant(_GOOD, (_HAND_OVER, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("handed over and kept", variant(_GOOD, (_KEEP, _KEPT)), "One NMI too many"),
+        Wrong("nobody looks", variant(_GOOD, (_LOOK, "")), "An NMI waits in `nmi_pending`"),
+        Wrong("the queue is kept", variant(_GOOD, ("    vcpu.nmi_queued = 0\n", "")), "One NMI too many"),
     ),
 )
 

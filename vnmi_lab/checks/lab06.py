@@ -5,7 +5,7 @@ from __future__ import annotations
 from reprlib import repr as short
 
 from vnmi_lab.checks.answers import listed, tabled, under_kvm
-from vnmi_lab.checks.exercise import Exercise, Wrong
+from vnmi_lab.checks.exercise import Exercise, Wrong, variant
 from vnmi_lab.checks.hooks import Hook
 from vnmi_lab.checks.lab03 import exit_of, next_step
 from vnmi_lab.checks.lab06_predictions import (
@@ -149,14 +149,6 @@ _LOOK = "        vcpu.make_request(REQ_EVENT)\n"
 _IF = "    if event.valid and event.type == 2:\n"
 
 
-def _variant(*changes: tuple[str, str]) -> str:
-    text = _GOOD
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return text
-
-
 complete_interrupts = Exercise(
     id="lab06.complete_interrupts",
     task="Write the part of svm_complete_interrupts that puts an interrupted NMI back.",
@@ -187,12 +179,14 @@ complete_interrupts = Exercise(
     good=_GOOD,
     why="What EXITINTINFO names right after the exit goes back to nmi_injected, and KVM is made to look.",
     wrong=(
-        Wrong("nobody looks at it", _variant((_IF + _AGAIN + _LOOK, "    return event.valid\n")), "An NMI is lost"),
-        Wrong("no request", _variant((_LOOK, "")), "An NMI is lost"),
-        Wrong("it never arrives", _variant((_CLEAR, "")), "The guest is at rest, and an NMI is left"),
+        Wrong(
+            "nobody looks at it", variant(_GOOD, (_IF + _AGAIN + _LOOK, "    return event.valid\n")), "An NMI is lost"
+        ),
+        Wrong("no request", variant(_GOOD, (_LOOK, "")), "An NMI is lost"),
+        Wrong("it never arrives", variant(_GOOD, (_CLEAR, "")), "The guest is at rest, and an NMI is left"),
         Wrong(
             "back into the slot",
-            _variant((_AGAIN, "        vcpu.ops.set_vnmi_pending(vcpu)\n")),
+            variant(_GOOD, (_AGAIN, "        vcpu.ops.set_vnmi_pending(vcpu)\n")),
             "One NMI too few",
         ),
     ),

@@ -85,11 +85,7 @@ def show(  # noqa: PLR0913 - by name at every call
     """
     expect(title, (str,), "a title is text")
     if presenter:
-        expect(
-            what,
-            PRESENTED,
-            "a presenter shows a scenario, its name or text, a guest, a machine, a trace or a prediction",
-        )
+        expect(what, PRESENTED, A_PRESENTER)
         if isinstance(what, Asked):
             return Presenter(what, title=title, cursor=cursor)
         controls = False
