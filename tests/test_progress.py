@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept import restart, rows
 from vnmi_lab import cli
 from vnmi_lab.checks import Prediction, lab01, lab03, lab04, progress
 from vnmi_lab.checks.course import COURSE
 from vnmi_lab.checks.map import loaded, read_from, report
 from vnmi_lab.checks.record import Log, OtherVersionError, UnreadableError, Value, dump, parse
-from vnmi_lab.checks.saved import FILE, Saved, read
-from vnmi_lab.checks.standing import Left, Row
-from vnmi_lab.checks.standing import rows as standing_of
+from vnmi_lab.checks.saved import FILE, read
+from vnmi_lab.checks.standing import Left
 
 CHOICE: Prediction = lab01.second_nmi
 LEFT: Left = lab01.left
@@ -28,20 +28,7 @@ def notes() -> list[tuple[str, str, dict[str, Value]]]:
 @pytest.fixture
 def said(tmp_path: Path) -> list[str]:
     """Progress is kept in a file now; the messages about it."""
-    messages: list[str] = []
-    progress.use(Saved(tmp_path / FILE, messages.append))
-    return messages
-
-
-def rows() -> tuple[Row, ...]:
-    return standing_of(progress.noted())
-
-
-def restart(path: Path) -> list[str]:
-    """Begin anew with a file, as a kernel does after a restart; the messages about it."""
-    messages: list[str] = []
-    progress.use(Saved(path, messages.append))
-    return messages
+    return restart(tmp_path / FILE)
 
 
 # --- what is noted ---------------------------------------------------------------------------------------------------

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept import restart, rows
 from vnmi_lab.checks import Prediction, lab01, progress
 from vnmi_lab.checks.map import report
 from vnmi_lab.checks.record import FORMAT, VERSION, Log, Noted, dump, parse
 from vnmi_lab.checks.saved import FILE, Saved, read
-from vnmi_lab.checks.standing import Row
-from vnmi_lab.checks.standing import rows as standing_of
 
 CHOICE: Prediction = lab01.second_nmi
 
@@ -25,20 +24,7 @@ CHOICE: Prediction = lab01.second_nmi
 @pytest.fixture
 def said(tmp_path: Path) -> list[str]:
     """Progress is kept in a file now; the messages about it."""
-    messages: list[str] = []
-    progress.use(Saved(tmp_path / FILE, messages.append))
-    return messages
-
-
-def rows() -> tuple[Row, ...]:
-    return standing_of(progress.noted())
-
-
-def restart(path: Path) -> list[str]:
-    """Begin anew with a file, as a kernel does after a restart; the messages about it."""
-    messages: list[str] = []
-    progress.use(Saved(path, messages.append))
-    return messages
+    return restart(tmp_path / FILE)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
