@@ -5,7 +5,7 @@ from __future__ import annotations
 from vnmi_lab.checks import lab04
 from vnmi_lab.checks.answers import bare_metal, nmis, under_kvm
 from vnmi_lab.checks.costs import Costs, costs
-from vnmi_lab.checks.exercise import Exercise, Wrong
+from vnmi_lab.checks.exercise import Exercise, Wrong, variant
 from vnmi_lab.checks.hooks import AT_AN_OPEN_DOOR, AT_ONCE, BOTH, NO_NEEDLESS_STEP, Hook
 from vnmi_lab.checks.lab03 import GUEST, HANDLER, IN_HANDLER, PROGRAM
 from vnmi_lab.checks.lab07_predictions import (
@@ -66,14 +66,7 @@ DOORS = (AT_AN_OPEN_DOOR, BOTH)
 
 def _variants(good: str, *rows: tuple[str, tuple[tuple[str, str], ...], str]) -> tuple[Wrong, ...]:
     """Return wrong answers: each is the good one with changes, all of which must apply."""
-    found = []
-    for name, changes, message in rows:
-        text = good
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        found.append(Wrong(name, text, message))
-    return tuple(found)
+    return tuple(Wrong(name, variant(good, *changes), message) for name, changes, message in rows)
 
 
 # --- exercise 1 -----------------------------------------------------------------------------------------------------
