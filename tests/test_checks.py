@@ -6,7 +6,6 @@ import html
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,15 +65,6 @@ def answer(exercise: Exercise, code: str) -> object:
     names = dict(NAMES)
     exec(code, names)  # noqa: S102  # what a learner's cell does
     return names[exercise.variable]
-
-
-@pytest.fixture(autouse=True)
-def as_new() -> Iterator[None]:
-    yield
-    for exercise in EXERCISES:
-        exercise.reset()
-    for prediction in PREDICTIONS:
-        prediction.record.clear()
 
 
 # --- exercises ---------------------------------------------------------------

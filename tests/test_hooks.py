@@ -149,3 +149,11 @@ def test_a_table_of_costs_reads_in_a_terminal_and_in_a_notebook(table: Callable[
     html = shown._repr_html_()  # type: ignore[attr-defined]  # Jupyter's name
     assert html.count("<tr>") == 4
     assert html.count('scope="row"') == 3
+
+
+def test_a_function_is_named_by_the_docstring_it_has_now() -> None:
+    id_ = "K-nmi_allowed"
+    written(lab07.nmi_allowed, '"""No full stop"""\nreturn True')
+    assert FUNCTIONS[id_].sentence == "No full stop."
+    written(lab07.nmi_allowed, "return True")
+    assert FUNCTIONS[id_] == (id_, "It has no docstring that says more.", YOURS, "model")

@@ -202,11 +202,13 @@ def in_their_line(error: judge.LearnerError) -> LearnerError:
 def in_the_call_path(function: Callable[..., object], source: str) -> Callable[..., object]:
     """Let a trace show a function that is not KVM's own, and what it changed, under its name; ``source`` has it.
 
-    A learner's function has the name of the KVM function that it stands for, and that one's rule stays.
+    A learner's function has the name of the KVM function that it stands for, and that one's rule stays. Of a learner's
+    own, the last one counts: cells are changed and run again.
     """
     name = function.__name__
-    sentence = (function.__doc__ or name).strip().splitlines()[0]
-    FUNCTIONS.setdefault(rule_of(name), Rule(rule_of(name), sentence, source, "model"))
+    id_ = rule_of(name)
+    if id_ not in FUNCTIONS or FUNCTIONS[id_].source == source:
+        FUNCTIONS[id_] = Rule(id_, _sentence(function.__doc__ or ""), source, "model")
 
     def call(vcpu: Vcpu, *args: object) -> object:
         if vcpu.cpu.sink is None:
@@ -218,6 +220,14 @@ def in_the_call_path(function: Callable[..., object], source: str) -> Callable[.
             vcpu.leave()
 
     return call
+
+
+def _sentence(docstring: str) -> str:
+    """Return the first line of a function's docstring as a sentence, and one that says so where there is none."""
+    first = next(
+        (line.strip() for line in docstring.splitlines() if line.strip()), "It has no docstring that says more."
+    )
+    return first if first.endswith((".", ":", "!", "?")) else f"{first}."
 
 
 def broken(verdict: Judged) -> Verdict:
