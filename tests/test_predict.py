@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from vnmi_lab.checks import Asked, PlaceFlag, Prediction, SetBits, lab01, lab02, lab04
+from vnmi_lab.checks import PlaceFlag, Prediction, SetBits, lab01, lab02, lab04
 from vnmi_lab.timeline import svg
 from vnmi_lab.widgets import Predict
 
 PREDICTIONS = [*lab01.PREDICTIONS, *lab02.PREDICTIONS]
 FLAG, BITS = lab04.behind_the_iret, lab04.written_back
-
-
-@pytest.fixture(autouse=True)
-def as_new() -> Iterator[None]:
-    asked: list[Asked] = [*PREDICTIONS, FLAG, BITS]
-    for prediction in asked:
-        prediction.record.clear()  # another file's test may have asked it before
-    yield
-    for prediction in asked:
-        prediction.record.clear()
 
 
 def bundle(panel: Predict) -> dict[str, Any]:
@@ -47,8 +36,7 @@ def test_the_rest_of_the_run_is_hidden_until_there_is_an_answer(prediction: Pred
 
 def test_check_needs_a_choice_and_skip_does_not() -> None:
     panel = Predict(lab01.ten_more)
-    assert panel.check.disabled
-    assert not panel.skip.disabled
+    assert (panel.check.disabled, panel.skip.disabled) == (True, False)
     panel.choice.value = "A"
     assert not panel.check.disabled
     panel.skip.click()
@@ -127,7 +115,6 @@ def test_a_flag_is_placed_on_another_run_and_both_flags_stand_on_the_real_one() 
 
 
 def test_never_is_said_in_the_place_of_a_flag() -> None:
-    FLAG.record.clear()
     panel = Predict(FLAG)
     panel.timeline.placed = 12
     panel.never.click()
@@ -203,3 +190,33 @@ def test_what_the_page_says_comes_as_messages_and_nonsense_is_left_out() -> None
     for said, placed in [({"placed": "3"}, None), ("placed", None), ({"placed": 10**9}, last), ({"placed": -4}, 0)]:
         flag.timeline._pointed(None, said, None)
         assert flag.timeline.placed == placed
+
+
+def test_what_a_click_brings_along_counts_and_a_message_that_comes_late_does_not() -> None:
+    choice, bits, flag = Predict(lab01.ten_more), Predict(BITS), Predict(FLAG)
+    bits.check._clicked(None, {"click": {"word": BITS.answer()}}, None)
+    assert BITS.record == ["right"]
+    bits.choice._said(None, {"word": BITS.start()}, None)
+    assert bits.choice.word == BITS.answer()
+    choice.check._clicked(None, {"click": {"value": lab01.ten_more.answer()}}, None)
+    assert lab01.ten_more.record == ["right"]
+    choice.choice._said(None, {"value": "B"}, None)
+    assert choice.choice.value == lab01.ten_more.answer()
+    flag.timeline._pointed(None, {"placed": 12}, None)
+    flag.check._clicked(None, {"click": {"placed": FLAG.answer()}}, None)
+    assert FLAG.record == ["right"]
+    flag.timeline._pointed(None, {"placed": 3}, None)
+    assert flag.timeline.placed is None
+    assert "before step 3" not in flag.choice.value
+
+
+def test_a_click_that_says_never_counts_and_one_that_brings_nonsense_says_nothing() -> None:
+    never, choice = Predict(FLAG), Predict(lab01.ten_more)
+    never.timeline._pointed(None, {"placed": 12}, None)
+    assert never.never.says == {"placed": None}
+    never.check._clicked(None, {"click": never.never.says}, None)
+    assert [step for step, whose in flags(never) if whose == "you"] == []
+    assert FLAG.record == ["wrong"]
+    for nonsense in ({"click": 5}, {"click": {"words": 3}}, "click", {}):
+        choice.check._clicked(None, nonsense, None)
+    assert lab01.ten_more.record == [], "nothing is chosen yet"

@@ -152,16 +152,26 @@ def test_where_the_clipboard_is_blocked_the_text_is_selected_and_a_failing_callb
     assert page.errors == []
 
 
-def opened(open_notebook: OpenNotebook, folder: Path) -> NotebookPage:
+LATE = """import threading, time
+from vnmi_lab.widgets.answer import Answer
+in_time = Answer._said
+def late(*said):
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(3)
+    in_time(*said)
+Answer._said = late"""
+
+
+def opened(open_notebook: OpenNotebook, folder: Path, *before: str) -> NotebookPage:
     ask = "from vnmi_lab import show\nfrom vnmi_lab.checks import lab04 as lab\nlab.{}"
     names = ("behind_the_iret", "written_back", "no_exit")
-    page = open_notebook(write(folder / "predict.ipynb", *(ask.format(name) for name in names)))
+    page = open_notebook(write(folder / "predict.ipynb", *before, *(ask.format(name) for name in names)))
     assert page.run_all() == []
     return page
 
 
 def test_predictions_are_made_with_the_mouse(open_notebook: OpenNotebook, tmp_path: Path) -> None:
-    page = opened(open_notebook, tmp_path)
+    page = opened(open_notebook, tmp_path, LATE)  # what is said is read after the click that follows it
     flag, bits = page.page.locator(".vnmi-predict").nth(0), page.page.locator(".vnmi-predict").nth(1)
     expect(flag.get_by_role("button", name="Check")).to_be_disabled()
     seen = len(lab04.behind_the_iret.run_seen())

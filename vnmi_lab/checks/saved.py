@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from threading import RLock
 
 from vnmi_lab.checks.record import (
     LARGEST,
@@ -50,6 +51,7 @@ class Saved:
         self.trouble = ""
         self._tell = tell
         self._told: set[str] = set()
+        self._turn = RLock()  # a cell and a panel may note something together: pages' messages come in a thread apart
         self._kernel = token_hex(4)
         self._now = datetime.now(UTC)
         self._began = _written(self._now)
@@ -58,8 +60,9 @@ class Saved:
     def note(self, id_: str, kind: Kind, data: dict[str, Value]) -> None:
         """Count a note, and save."""
         held = tuple(sorted((name, _short(value)) for name, value in data.items()))
-        self.log.put(self._again(id_, kind, held))
-        self.sync()
+        with self._turn:
+            self.log.put(self._again(id_, kind, held))
+            self.sync()
 
     def _again(self, id_: str, kind: Kind, data: Data) -> Noted:
         # Two notes never have the same time, however coarse the clock is: what was first counts.
@@ -73,7 +76,7 @@ class Saved:
         if self.path is None:
             return
         try:
-            with _locked(self.path.parent):
+            with self._turn, _locked(self.path.parent):
                 self._exchange(self.path)
             self.trouble = ""
         except OSError as error:

@@ -8,6 +8,7 @@ import anywidget
 import traitlets
 
 from vnmi_lab import timeline
+from vnmi_lab.widgets.turn import TURN
 
 
 class Answer(anywidget.AnyWidget):
@@ -28,7 +29,11 @@ class Answer(anywidget.AnyWidget):
         self.on_msg(self._said)
 
     def _said(self, _widget: object, content: object, _buffers: object) -> None:
-        """Take what was chosen; it comes as a message, so that the click on "Check" does not overtake it."""
-        if isinstance(content, Mapping) and not self.disabled:
-            for name in content.keys() & {"value", "word"}:
-                self.set_trait(name, content[name])
+        with TURN:
+            self.take(content)
+
+    def take(self, said: object) -> None:
+        """Take what was chosen on the page, until there is an answer."""
+        if isinstance(said, Mapping) and not self.disabled:
+            for name in said.keys() & {"value", "word"}:
+                self.set_trait(name, said[name])

@@ -22,6 +22,7 @@ from vnmi_lab.widgets.copyable import Copyable
 from vnmi_lab.widgets.drawer import NATURAL, Arrivals, Editor, Options, Sources, guest_options
 from vnmi_lab.widgets.notes import Note, problem
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
+from vnmi_lab.widgets.turn import TURN
 
 OWN = "your own"
 ALONE = "No hypervisor: the guest alone on the processor."
@@ -107,15 +108,25 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._listen()
 
     def _listen(self) -> None:
-        def when(control: widgets.Widget, action: Callable[[], None]) -> None:
-            control.observe(lambda _change: self._syncing or self.note.guard(action), "value")
+        def when(control: widgets.Widget, action: Callable[[Any], None]) -> None:
+            def changed(change: dict[str, Any]) -> None:
+                with TURN:  # who shows a scenario meanwhile is not to take this for their own doing
+                    if not self._syncing:
+                        self.note.guard(lambda: action(change["new"]))
 
-        when(self.policy, lambda: self._choose(self.scenario.on(self.policy.value)))
+            control.observe(changed, "value")
+
+        when(self.policy, lambda policy: self._choose(self.scenario.on(policy)))
         when(self.guest, self._choose_guest)
-        when(self.budget, lambda: self._choose(self.scenario))
+        when(self.budget, self._choose_budget)
         self.place.on_click(lambda _button: self.note.guard(self._toggle_placing))
-        self.run.on_click(lambda _button: self.editor.apply() and self.note.guard(lambda: self._choose(self.scenario)))
+        self.run.on_click(lambda _button: self._run_again())
         self.more.on_click(lambda _button: self._fold(hide=self.drawer.layout.display is None))
+
+    def _run_again(self) -> None:
+        with TURN:
+            if self.editor.apply():
+                self.note.guard(lambda: self._choose(self.scenario))
 
     def _fold(self, *, hide: bool) -> None:
         self.drawer.layout.display = "none" if hide else None
@@ -132,6 +143,9 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.timeline.cursor = min(self.timeline.cursor, payload["steps"] - 1)
         self._stop_placing()
         self._show()
+
+    def _choose_budget(self, _steps: int) -> None:
+        self._choose(self.scenario)
 
     def _run(self, scenario: Scenario) -> None:
         """Run a scenario; only when that has gone well is it the bench's."""
@@ -156,9 +170,9 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._typed = source, self.editor.text.value
         self._choose(replace(self.scenario, guest=name or source))
 
-    def _choose_guest(self) -> None:
-        if self.guest.value != OWN:
-            self._with_guest(self.guest.value)
+    def _choose_guest(self, guest: str) -> None:
+        if guest != OWN:
+            self._with_guest(guest)
         elif self._typed is not None:
             self._with_guest(self._typed[0])
         else:
@@ -206,12 +220,13 @@ class Bench(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _placed(self, step: int | None) -> None:
         """Let what is to be placed arrive before a step, in the scenario's own terms."""
-        if step is None or self._pending is None:
-            return
-        placed = replace(self._pending, at=self.trace.when(step))
-        self.timeline.cursor = step
-        if not self.note.guard(lambda: self._add(placed)):
-            self._stop_placing()
+        with TURN:
+            if step is None or self._pending is None:
+                return
+            placed = replace(self._pending, at=self.trace.when(step))
+            self.timeline.cursor = step
+            if not self.note.guard(lambda: self._add(placed)):
+                self._stop_placing()
 
     # --- showing -----------------------------------------------------------------------------------------------------
 

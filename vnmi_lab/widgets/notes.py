@@ -8,6 +8,7 @@ from html import escape
 import ipywidgets as widgets
 
 from vnmi_lab.guest_text import GuestTextError
+from vnmi_lab.widgets.turn import TURN
 
 
 def problem(text: str, code: str = "", *, remark: bool = False) -> str:
@@ -31,10 +32,11 @@ class Note(widgets.HTML):  # type: ignore[misc]  # ipywidgets has no types
 
     def guard(self, action: Callable[[], None]) -> bool:
         """Do something; an error is shown here, where it would otherwise vanish. True if there was none."""
-        self.value = ""
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
-            self.value = explained(error)
-            return False
-        return True
+        with TURN:
+            self.value = ""
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001  # whatever went wrong, the learner must see it
+                self.value = explained(error)
+                return False
+            return True

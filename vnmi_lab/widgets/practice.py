@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any, cast
 
 import ipywidgets as widgets
 
 from vnmi_lab.checks.practice import LEVELS, Problem, problem
+from vnmi_lab.widgets.button import Button
 from vnmi_lab.widgets.predict import Predict
 from vnmi_lab.widgets.timeline import MimeBundle
 
@@ -20,13 +22,15 @@ class Practice(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def __init__(self, first: Problem) -> None:
         """Ask ``first``."""
-        self.next = widgets.Button(description="Next problem", tooltip="The problem of the next seed")
+        self.next = Button(self._next, description="Next problem", tooltip="The problem of the next seed")
         self.next.layout = widgets.Layout(width="auto", align_self="flex-start", margin="0 0 8px 1em")
-        self.next.on_click(lambda _button: self._ask(self.problem.following()))
         self._shown: tuple[widgets.Widget, ...] = ()
         super().__init__()
         self.add_class("vnmi-practice")
         self._ask(first)
+
+    def _next(self, _said: Mapping[str, Any]) -> None:
+        self._ask(self.problem.following())
 
     def _ask(self, asked: Problem) -> None:
         self.problem, self.panel = asked, Predict(asked.asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, assert_never, cast
 
@@ -15,8 +15,10 @@ from vnmi_lab.checks.placing import NEVER
 from vnmi_lab.checks.prediction import lettered
 from vnmi_lab.checks.text import box, prose
 from vnmi_lab.widgets.answer import Answer
+from vnmi_lab.widgets.button import Button
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline, fallback
 
+NEVER_SAID = "It never happens"
 YOU_SAY_NEVER = "You say: it never happens."
 STOPS = "The picture stops at the question."
 
@@ -36,17 +38,14 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.timeline = Timeline(prediction.shown(), cursor=prediction.cursor())
         self.trace = prediction.trace()
         self.whole = timeline.build(self.trace)
-        self.check = widgets.Button(description="Check", button_style="primary", disabled=True)
-        self.skip = widgets.Button(description="Skip, show me", tooltip="Recorded as skipped")
+        self.check = Button(self._check, description="Check", primary=True, disabled=True)
+        self.skip = Button(self._skip, description="Skip, show me", tooltip="Recorded as skipped")
         self.answer = widgets.HTML()
-        self.again = widgets.Button(description="Ask me again", tooltip="Your first answer stays in your progress")
-        self.never = widgets.Button(description="It never happens", tooltip="In the place of a flag")
+        self.again = Button(self._anew, description="Ask me again", tooltip="Your first answer stays in your progress")
+        nowhere = {"placed": None}
+        self.never = Button(self._say_never, description=NEVER_SAID, tooltip="In the place of a flag", says=nowhere)
         self.question, place = widgets.HTML(), widgets.Layout(margin="0 0 8px 1em", flex_flow="row wrap")
         self.buttons = widgets.HBox([self.never, self.check, self.skip, self.again], layout=place)
-        self.check.on_click(lambda _button: self._answer(self.say))
-        self.skip.on_click(lambda _button: self._answer(prediction.skip))
-        self.never.on_click(lambda _button: self._say_never())
-        self.again.on_click(lambda _button: self._anew())
         super().__init__([])
         self.add_class("vnmi-predict")
         self._ask()
@@ -63,7 +62,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._offer(self.check, self.skip, *([self.never] if isinstance(prediction, PlaceFlag) else []))
         self.children = [self.question, self.choice, self.buttons, self.answer, self.timeline]
 
-    def _anew(self) -> None:
+    def _anew(self, _said: Mapping[str, Any]) -> None:
         """Ask again: the rest of the run is taken off the page."""
         self.reveal, self.answer.value = None, ""
         self.timeline.unobserve_all("placed")
@@ -84,7 +83,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._show(earlier.reveal)
         self._offer(self.again)
 
-    def _offer(self, *buttons: widgets.Button) -> None:
+    def _offer(self, *buttons: Button) -> None:
         """Show these buttons and no other."""
         for button in self.buttons.children:
             button.layout.display = None if button in buttons else "none"
@@ -131,7 +130,7 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.timeline.observe(place, "placed")
         return placed, say, "Place your flag on this run, or say that it never happens."
 
-    def _say_never(self) -> None:
+    def _say_never(self, _said: Mapping[str, Any]) -> None:
         """Take the flag away, and let that be the answer."""
         self.timeline.placed = None
         self.choice.value = _place(YOU_SAY_NEVER)
@@ -139,6 +138,22 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _ready(self, *, is_ready: bool) -> None:
         self.check.disabled = not is_ready
+
+    def _check(self, said: Mapping[str, Any]) -> None:
+        """Answer with what was said on the page; its own message may still be on its way."""
+        if self.reveal is not None:
+            return
+        if isinstance(self.choice, Answer):
+            self.choice.take(said)
+        elif "placed" in said:
+            self.timeline.point(said["placed"])
+            if said["placed"] is None:
+                self._say_never(said)
+        if not self.check.disabled:
+            self._answer(self.say)
+
+    def _skip(self, _said: Mapping[str, Any]) -> None:
+        self._answer(self.prediction.skip)
 
     def _answer(self, say: Callable[[], Reveal]) -> None:
         """Record the answer and show the rest; an error is shown in the panel, where it would otherwise vanish.

@@ -14,6 +14,7 @@ from vnmi_lab.checks import Asked
 from vnmi_lab.checks.text import box, prose
 from vnmi_lab.timeline import TraceLike
 from vnmi_lab.widgets.timeline import MimeBundle, Timeline
+from vnmi_lab.widgets.turn import TURN
 
 STEP, ANSWER = "Next step", "Show the answer"
 
@@ -113,7 +114,8 @@ class Presenter(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _pressed(self, _widget: object, content: object, _buffers: object) -> None:
         if isinstance(content, Mapping):
-            self.show(str(content.get("show", "")))
+            with TURN:
+                self.show(str(content.get("show", "")))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> MimeBundle | None:  # noqa: ANN401  # IPython's own
         """Give the panel; and for pages that run no widget what may be seen of the run now, and the question."""

@@ -12,6 +12,7 @@ from vnmi_lab.kvm import Kvm
 from vnmi_lab.machine import BareMetal, Host
 from vnmi_lab.timeline import TraceLike
 from vnmi_lab.widgets.export import Saving
+from vnmi_lab.widgets.turn import TURN
 
 MimeBundle: TypeAlias = "tuple[dict[str, Any], dict[str, Any]]"
 
@@ -72,9 +73,14 @@ class Timeline(Saving):
         self.on_msg(self._pointed)
 
     def _pointed(self, _widget: object, content: object, _buffers: object) -> None:
-        """Take the step that the reader pointed at; it comes as a message, so that no later click overtakes it."""
-        if isinstance(content, Mapping) and isinstance(content.get("placed"), int):
-            self.placed = min(max(0, content["placed"]), self.payload["steps"] - 1)
+        if isinstance(content, Mapping) and "placed" in content:
+            with TURN:
+                self.point(content["placed"])
+
+    def point(self, step: object) -> None:
+        """Take the step that the reader pointed at, or None; only while one is to be placed."""
+        if self.placing and (step is None or isinstance(step, int)):
+            self.placed = None if step is None else min(max(0, step), self.payload["steps"] - 1)
 
     @property
     def still(self) -> timeline.Payload:

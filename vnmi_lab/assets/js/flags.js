@@ -3,6 +3,7 @@
 import { keepKeys } from "./keep.js";
 import { clamp } from "./run.js";
 import { h } from "./nodes.js";
+import { say } from "./said.js";
 
 const FLAG_ROW = 24; // px, one row of flags
 const FLAG_KINDS = new Set(["given", "you", "machine"]);
@@ -42,7 +43,8 @@ export class Flags {
     });
     for (const name of ["flags", "placing", "placed"]) {
       const action = () => {
-        if (name !== "flags") this.mine = null; // the kernel knows now
+        const told = name === "placing" || [this.mine, null].includes(this.model.get("placed"));
+        if (name !== "flags" && told) this.mine = null; // the kernel knows now; it may be at an earlier thought yet
         this.build();
         if (name === "placing" && this.placing()) this.chart.scroll.focus(); // asked for: the keys are wanted here
       };
@@ -59,7 +61,8 @@ export class Flags {
     const placed = clamp(step, 0, this.player.limit());
     this.player.seek(placed);
     this.mine = placed;
-    this.model.send({ placed }); // a message: a trait could come after the click that follows it
+    say(this.chart.el, { placed });
+    this.model.send({ placed });
     this.build();
   }
 

@@ -1,8 +1,9 @@
 // The answer to a prediction: one of several options, or the bits of a word. Native controls, so every key works. The
-// kernel is told by messages: a trait could arrive after the click on "Check" that follows it.
+// kernel is told of each change, and again by the button that answers.
 
 import { keepKeys } from "./keep.js";
 import { h } from "./nodes.js";
+import { say } from "./said.js";
 
 let groups = 0; // each group of radio buttons has a name of its own
 
@@ -11,12 +12,17 @@ function proseNodes(text) {
   return text.split("`").map((part, i) => (i % 2 ? h("code", "", {}, part) : part));
 }
 
+function tell(model, fieldset, said) {
+  say(fieldset, said);
+  model.send(said);
+}
+
 function choices(model, fieldset) {
   const group = `vnmi-choice-${(groups += 1)}`;
   return model.get("options").map(([letter, text]) => {
     const input = h("input", "", { type: "radio", name: group, value: letter });
     input.checked = model.get("value") === letter;
-    input.addEventListener("change", () => model.send({ value: letter }));
+    input.addEventListener("change", () => tell(model, fieldset, { value: letter }));
     return fieldset.appendChild(h("label", "vl-option", {}, input, h("span", "", {}, `${letter}. `, ...proseNodes(text))));
   });
 }
@@ -47,7 +53,7 @@ function bits(model, fieldset) {
     input.checked = hasBit(word, bit);
     input.addEventListener("change", () => {
       word = withBit(word, bit, input.checked);
-      model.send({ word });
+      tell(model, fieldset, { word });
       write();
     });
     const [number, said] = [h("span", "vl-bit-number", {}, `bit ${bit}`), h("code", "", {}, name)];
