@@ -2,7 +2,7 @@
 // player hears them only while it has the focus; Tab and whatever is pressed with Ctrl, Alt or Meta are never taken.
 
 import { EVENT } from "./bar.js";
-import { h } from "./nodes.js";
+import { h, keyList } from "./nodes.js";
 
 const KEYS = [
   ["Space", "play or pause"],
@@ -29,15 +29,7 @@ const KEYS = [
 
 /** The sheet of keys; hidden until it is asked for. */
 export function keySheet() {
-  const rows = KEYS.flatMap(([keys, what]) => [h("dt", "", {}, keys), h("dd", "", {}, what)]);
-  return h(
-    "div",
-    "vl-keys",
-    { role: "group", "aria-label": "Keys", hidden: "" },
-    h("h3", "vl-heading", {}, "Keys, when the timeline has the focus"),
-    h("dl", "vl-sheet", {}, ...rows),
-    h("p", "vl-hint", {}, EVENT),
-  );
+  return keyList(KEYS, "Keys, when the timeline has the focus", h("p", "vl-hint", {}, EVENT));
 }
 
 /** What a key does to a player, undefined when it is none of ours. */

@@ -88,6 +88,26 @@ export function takesText(node) {
   return node.matches("input:not([type=range], [type=checkbox], [type=radio]), select, textarea");
 }
 
+/** Do what a key is for, as `actionOf(event)` has it: not with Ctrl, Alt or Meta, nor where a text or a button takes it. */
+export function press(event, actionOf) {
+  const { target, key } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (key !== "Tab") event.stopPropagation(); // it is never taken; the others stay in the view that has the focus
+  const pressing = target.closest("button, summary") && (key === " " || key === "Enter");
+  const action = !takesText(target) && !pressing && !(target.type === "checkbox" && key === " ") && actionOf(event);
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+/** A sheet of keys, [key, what it does], hidden until it is asked for. */
+export function keyList(keys, heading, ...more) {
+  const rows = keys.flatMap(([key, what]) => [h("dt", "", {}, key), h("dd", "", {}, what)]);
+  const list = h("dl", "vl-sheet", {}, ...rows);
+  const attributes = { role: "group", "aria-label": "Keys", hidden: "" };
+  return h("div", "vl-keys", attributes, h("h3", "vl-heading", {}, heading), list, ...more);
+}
+
 /** "light" or "dark", with "-contrast" when much of it is asked for: JupyterLab says, then VS Code, then the system. */
 export function theme() {
   const { jpThemeLight, jpThemeName = "", vscodeThemeKind = "" } = document.body.dataset;

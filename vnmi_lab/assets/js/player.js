@@ -1,7 +1,7 @@
 // The player: chart, panels and controls, and the one cursor they share.
 
 import { clamp, Run } from "./run.js";
-import { button, h, takesText, theme, watchTheme } from "./nodes.js";
+import { button, h, press, theme, watchTheme } from "./nodes.js";
 import { Bar } from "./bar.js";
 import { Chart } from "./chart.js";
 import { Flags } from "./flags.js";
@@ -121,7 +121,7 @@ export class Player {
       model.on(name, action);
       this.undo.push(() => model.off(name, action));
     };
-    on(root, "keydown", (event) => this.key(event));
+    on(root, "keydown", (event) => press(event, () => keyAction(this, event)));
     on(document, "pointerdown", ({ target }) => [this.tools.until, this.laneMenu, this.saving].forEach((menu) => menu.leave(target)));
     watch("change:cursor", () => {
       if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
@@ -357,18 +357,6 @@ export class Player {
   /** Give the focus back to the chart. */
   leave() {
     this.chart.scroll.focus({ preventScroll: true });
-  }
-
-  /** Keys belong to the player only while it has the focus; Tab is never taken. */
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const pressing = event.target.closest("button, summary") && (event.key === " " || event.key === "Enter");
-    if (event.key !== "Tab") event.stopPropagation();
-    const ours = !takesText(event.target) && !pressing && !(event.target.type === "checkbox" && event.key === " ");
-    const action = ours && keyAction(this, event);
-    if (!action) return;
-    event.preventDefault();
-    action();
   }
 
   close() {

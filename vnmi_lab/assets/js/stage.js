@@ -1,7 +1,7 @@
 // What the views beside the timeline share: a cursor, controls, keys, play, and the model behind them.
 
 import { clamp } from "./run.js";
-import { button, h, icon, watchTheme } from "./nodes.js";
+import { button, h, icon, keyList, press, watchTheme } from "./nodes.js";
 import { beat, Teller } from "./pace.js";
 import { draw } from "./shapes.js";
 
@@ -18,7 +18,7 @@ export class Stage {
     root.dataset.playing = "false";
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     this.undo.push(watchTheme((name) => (root.dataset.theme = name)));
-    this.on(root, "keydown", (event) => this.key(event));
+    this.on(root, "keydown", (event) => press(event, () => this.actions(event)[event.key]));
     const follow = () => {
       if (!this.playing && model.get("cursor") !== this.cursor) this.seek(model.get("cursor"), { save: false });
     };
@@ -90,9 +90,7 @@ export class Stage {
   sheet(keys, heading) {
     this.help = button("help", "Keys (?)", () => this.toggleKeys());
     this.help.setAttribute("aria-expanded", "false");
-    const rows = keys.flatMap(([key, what]) => [h("dt", "", {}, key), h("dd", "", {}, what)]);
-    const attributes = { role: "group", "aria-label": "Keys", hidden: "" };
-    this.keySheet = h("div", "vl-keys", attributes, h("h3", "vl-heading", {}, heading), h("dl", "vl-sheet", {}, ...rows));
+    this.keySheet = keyList(keys, heading);
     return this.keySheet;
   }
   toggleKeys(open = this.keySheet.hidden) {
@@ -152,17 +150,7 @@ export class Stage {
     this.root.dataset.playing = String(this.playing);
   }
 
-  /** Keys belong to the view only while it has the focus; Tab is never taken. */
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.target.closest("select");
-    const pressing = event.target.closest("button, summary") && (event.key === " " || event.key === "Enter");
-    if (event.key !== "Tab") event.stopPropagation();
-    const action = !typing && !pressing && this.actions(event)[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
-  }
+  /** What the keys do, by name. */
   actions({ shiftKey }) {
     const to = (target) => () => {
       this.pause();
