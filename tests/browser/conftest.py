@@ -1,16 +1,16 @@
-"""One JupyterLab and one Chromium for the whole run; a page for each notebook a test opens."""
+"""One JupyterLab and one Chromium for the whole run; one page of it opens the notebooks of one test after the other."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.lab import NotebookPage, Server, Theme, serve
 from vnmi_lab.doctor import find_browser
@@ -28,12 +28,32 @@ expect.set_options(timeout=20_000)
 """In ms. A kernel that answers three questions in a row on a busy machine needs more than playwright's five seconds."""
 
 
+FAILED = pytest.StashKey[bool]()
+
+
 class OpenNotebook(Protocol):
-    """Opens a copy of a notebook in JupyterLab: theme, size of the window, and whether motion is reduced."""
+    """Opens a copy of a notebook in JupyterLab: theme, size of the window, and whether motion is reduced.
+
+    ``fresh`` is for a test that does to its page what no other is to notice.
+    """
 
     def __call__(
-        self, notebook: Path, *, theme: Theme = "light", width: int = 1280, height: int = 1600, still: bool = False
+        self,
+        notebook: Path,
+        *,
+        theme: Theme = "light",
+        width: int = 1280,
+        height: int = 1600,
+        still: bool = False,
+        fresh: bool = False,
     ) -> NotebookPage: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -54,25 +74,47 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def desk() -> list[Page]:
+    """Return the page with a JupyterLab that shows nothing, if there is one: to load it takes five seconds."""
+    return []
+
+
 @pytest.fixture
-def open_notebook(lab_server: Server, browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenNotebook]:
+def open_notebook(
+    lab_server: Server, browser: Browser, desk: list[Page], request: pytest.FixtureRequest
+) -> Iterator[OpenNotebook]:
     opened: list[NotebookPage] = []
 
     def open_(
-        notebook: Path, *, theme: Theme = "light", width: int = 1280, height: int = 1600, still: bool = False
+        notebook: Path,
+        *,
+        theme: Theme = "light",
+        width: int = 1280,
+        height: int = 1600,
+        still: bool = False,
+        fresh: bool = False,
     ) -> NotebookPage:
         test = re.sub(r"[^\w-]", "-", request.node.name)
         name = f"{test}-{len(opened)}-{notebook.name}"
         shutil.copyfile(notebook, lab_server.folder / name)
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, reduced_motion="reduce" if still else "no-preference"
-        )
-        context.set_default_timeout(30_000)
-        page = NotebookPage(context.new_page())
+        kept = None if fresh or not desk else desk.pop()
+        page = NotebookPage(kept or browser.new_context().new_page())
         opened.append(page)
-        page.open(lab_server.address(name), theme)
+        page.page.context.set_default_timeout(30_000)
+        page.page.set_viewport_size({"width": width, "height": height})
+        page.page.emulate_media(reduced_motion="reduce" if still else "no-preference")
+        if kept:
+            page.turn_to(name, theme)
+        else:
+            page.open(lab_server.address(name), theme)
+        page.fresh = fresh
         return page
 
     yield open_
     for page in opened:
-        page.close()
+        clean = not page.fresh and not request.node.stash.get(FAILED, False) and page.clear()
+        if clean and not desk:
+            desk.append(page.page)
+        else:
+            page.close()

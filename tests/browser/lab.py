@@ -38,6 +38,12 @@ FRONTS = {"lab": "doc/tree/{}", "notebook": "notebooks/{}", "voila": "voila/rend
 
 NOTEBOOK_READY = "() => window.jupyterapp?.shell.currentWidget?.context?.isReady"
 KERNEL_IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+OPEN = "path => window.jupyterapp.commands.execute('docmanager:open', { path })"
+CLEAR = """async () => {
+  for (const shown of [...window.jupyterapp.shell.widgets('main')]) shown.dispose();
+  await window.jupyterapp.serviceManager.sessions.shutdownAll();
+  return !document.querySelector('.jp-Dialog');
+}"""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 SET_THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
 THEME_SHOWN = "light => document.body.dataset.jpThemeLight === String(light)"
@@ -72,18 +78,32 @@ class Server:
         return f"{self.url}{FRONTS[front].format(notebook)}?token={self.token}&reset"
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: playwright keeps a mark on whom it calls
 class NotebookPage:
     """A notebook open in the browser, its kernel idle."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
     """Uncaught JavaScript errors of the page."""
+    fresh: bool = False
+    """Whether no other test may have the page."""
 
     def open(self, address: str, theme: Theme) -> None:
-        """Load the notebook and wait until its kernel can run cells."""
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        """Load JupyterLab with the notebook and wait until its kernel can run cells."""
+        self.page.on("pageerror", self._heard)
         self.page.goto(address)
+        self._wait(theme)
+
+    def turn_to(self, notebook: str, theme: Theme) -> None:
+        """Open the notebook in the JupyterLab that is on the page, which shows none, and wait as above."""
+        self.page.on("pageerror", self._heard)
+        self.page.evaluate(OPEN, notebook)
+        self._wait(theme)
+
+    def _heard(self, error: Error) -> None:
+        self.errors.append(str(error))
+
+    def _wait(self, theme: Theme) -> None:
         self.page.wait_for_function(NOTEBOOK_READY)
         self.page.evaluate("() => window.jupyterapp.restored")
         self.page.evaluate(SET_THEME, THEMES[theme])
@@ -95,6 +115,14 @@ class NotebookPage:
         self.page.evaluate(RUN_ALL)  # settles when the last cell is done
         self.page.wait_for_function(KERNEL_IDLE, timeout=120_000)
         return [CellError(*error) for error in self.page.evaluate(ERRORS)]
+
+    def clear(self) -> bool:
+        """End the kernels and put the notebook away; True if JupyterLab is as it was then, with no dialog open."""
+        self.page.remove_listener("pageerror", self._heard)
+        self.page.context.clear_permissions()
+        with suppress(Error):
+            return bool(self.page.evaluate(CLEAR))
+        return False
 
     def close(self) -> None:
         """End the kernels of the page, then the page."""
@@ -122,15 +150,13 @@ def serve(
     token, log = secrets.token_hex(16), base / "server.log"
     with (
         log.open("wb") as output,
-        _started([*map(str, program), *_options(base, token)], base, output.fileno(), cwd) as process,
+        started([*map(str, program), *_options(base, token)], base, output.fileno(), cwd) as process,
     ):
         yield Server(_ready(process, base / "runtime", token, log), token, folder, process.pid)
 
 
 def _options(base: Path, token: str) -> list[str]:
-    with socket.socket() as probe:  # a port chosen here: some servers do not say which one they chose themselves
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()  # chosen here: some servers do not say which one they chose themselves
     return [
         *("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False"),
@@ -142,8 +168,16 @@ def _options(base: Path, token: str) -> list[str]:
     ]
 
 
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def _started(command: list[str], base: Path, output: int, cwd: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], base: Path, output: int, cwd: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of Jupyter with all its settings and data below `base`, until it is no longer needed."""
     own = {
         "JUPYTER_RUNTIME_DIR": base / "runtime",
         "JUPYTER_CONFIG_DIR": base / "config",

@@ -126,7 +126,7 @@ def test_where_the_clipboard_is_blocked_the_text_is_selected_and_a_failing_callb
     open_notebook: OpenNotebook, tmp_path: Path
 ) -> None:
     cells = ["from vnmi_lab import show\nshow('one')", "%%guest mine\nstart: nop\nitn3", FAIL]
-    page = open_notebook(write(tmp_path / "bench.ipynb", *cells), theme="dark", width=800)
+    page = open_notebook(write(tmp_path / "bench.ipynb", *cells), theme="dark", width=800, fresh=True)
     assert page.run_all() == []
     cell = page.page.locator(".jp-Cell").nth(1)
     expect(cell).to_contain_text("line 2, column 1: unknown instruction 'itn3': did you mean 'int3'?")

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page, Route, expect
 
 from tests.browser.conftest import OpenNotebook
-from tests.browser.lab import KERNEL_IDLE, NOTEBOOK_READY, RUN_ALL, Server
+from tests.browser.lab import (
+    ERRORS,
+    KERNEL_IDLE,
+    NOTEBOOK_READY,
+    ROOT,
+    RUN_ALL,
+    NotebookPage,
+    Server,
+    free_port,
+    started,
+)
+from tests.browser.test_labs import cell_of, run_cell
+from vnmi_lab.checks import lab00, lab04
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+LABS = ROOT / "labs"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 SHOW = "import vnmi_lab.widgets\nfrom vnmi_lab.timeline import build\nvnmi_lab.widgets.Timeline({})"
 RUN = "from vnmi_lab.checks import lab01\nrun = lab01.second_nmi.trace()"
@@ -95,22 +111,6 @@ def beyond(url: str) -> bool:
     return host is not None and host != "127.0.0.1"
 
 
-def test_notebook_7_draws_and_plays(context: BrowserContext, lab_server: Server) -> None:
-    write(lab_server.folder / "seven.ipynb", *PLAYERS)
-    page = context.new_page()
-    page.goto(lab_server.address("seven.ipynb", "notebook"))
-    page.wait_for_function(NOTEBOOK_READY)
-    page.evaluate("() => jupyterapp.restored")
-    page.wait_for_function(KERNEL_IDLE)
-    page.evaluate(RUN_ALL)
-    play(player(page))
-    at(player(page), LAST)
-    at(player(page, 1), 0)
-    steps_and_scrubs(player(page, 1))
-    at(player(page), LAST)
-    page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
-
-
 def test_voila_draws_and_plays(context: BrowserContext, lab_server: Server) -> None:
     write(lab_server.folder / "voila.ipynb", *PLAYERS)
     page = context.new_page()
@@ -119,6 +119,52 @@ def test_voila_draws_and_plays(context: BrowserContext, lab_server: Server) -> N
     at(player(page), LAST)
     steps_and_scrubs(player(page, 1))
     at(player(page), LAST)
+
+
+def answers_a_prediction(page: Page) -> None:
+    """Choose the first option of the first question that has options, and see what the machine does."""
+    panel = page.locator(".vnmi-predict").filter(has=page.get_by_role("radio")).first
+    panel.get_by_role("radio").first.check()
+    panel.get_by_role("button", name="Check").click()
+    expect(panel).to_contain_text("the machine does this")
+
+
+def test_notebook_7_runs_a_lab_with_its_predictions_and_exercises(context: BrowserContext, lab_server: Server) -> None:
+    shutil.copyfile(LABS / "04_vnmi.ipynb", lab_server.folder / "vnmi.ipynb")
+    page = context.new_page()
+    page.goto(lab_server.address("vnmi.ipynb", "notebook"))
+    page.wait_for_function(NOTEBOOK_READY)
+    page.evaluate("() => jupyterapp.restored")
+    page.wait_for_function(KERNEL_IDLE)
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(KERNEL_IDLE)
+    assert page.evaluate(ERRORS) == []
+    play(player(page))
+    expect(player(page).get_by_role("button", name="Last step (End)")).to_be_disabled()
+    answers_a_prediction(page)
+    opened = NotebookPage(page)
+    exercise = lab04.EXERCISES[0]
+    cell = run_cell(opened, cell_of(opened, exercise), f"{exercise.good}\n{exercise.call}")
+    expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "correct")
+    page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
+
+
+def test_voila_shows_a_lab_and_its_predictions_can_be_answered(context: BrowserContext, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "voila.log"
+    command = [sys.executable, "-m", "voila", str(LABS / "00_start_here.ipynb"), "--no-browser", f"--port={port}"]
+    with log.open("wb") as output, started(command, tmp_path, output.fileno(), tmp_path):
+        page = context.new_page()
+        for _try in range(50):
+            with suppress(Error):  # it does not listen yet
+                page.goto(f"http://127.0.0.1:{port}/")
+                break
+            page.wait_for_timeout(500)
+        play(player(page))
+        expect(player(page).get_by_role("button", name="Last step (End)")).to_be_disabled()
+        answers_a_prediction(page)
+        expect(page.get_by_role("img", name="One NMI on the timeline")).to_be_visible()
+        expect(page.locator("body")).not_to_contain_text("Traceback")
+        assert page.locator("[data-outcome='not attempted']").count() == len(lab00.EXERCISES)
 
 
 def test_jupyterlab_needs_no_network(context: BrowserContext, lab_server: Server) -> None:
@@ -135,7 +181,7 @@ def test_jupyterlab_needs_no_network(context: BrowserContext, lab_server: Server
 def test_play_goes_on_when_the_kernel_is_killed(open_notebook: OpenNotebook, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     cells = (*PLAYERS, f"import os, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))")
-    page = open_notebook(write(tmp_path / "killed.ipynb", *cells))
+    page = open_notebook(write(tmp_path / "killed.ipynb", *cells), fresh=True)
     assert page.run_all() == []
     first = player(page.page)
     first.get_by_label("Speed in steps per second").select_option("2")
@@ -170,7 +216,7 @@ def test_a_busy_kernel_is_not_waited_for(open_notebook: OpenNotebook, tmp_path: 
 
 
 def test_a_reload_draws_again_while_the_kernel_lives(open_notebook: OpenNotebook, tmp_path: Path) -> None:
-    page = open_notebook(write(tmp_path / "again.ipynb", *PLAYERS))
+    page = open_notebook(write(tmp_path / "again.ipynb", *PLAYERS), fresh=True)
     assert page.run_all() == []
     player(page.page).get_by_role("button", name="Last step").click()
     at(player(page.page), LAST)

@@ -110,20 +110,3 @@ def test_a_learner_goes_through_the_lab(name: str, open_notebook: OpenNotebook) 
         cell = run_cell(page, index, f"{exercise.good}\n{exercise.call}")
         expect(cell.locator(".vnmi-note")).to_have_attribute("data-outcome", "correct", timeout=JUDGED)
     assert page.errors == []
-
-
-@pytest.mark.slow
-def test_a_prediction_can_be_answered_with_the_keyboard_alone(open_notebook: OpenNotebook) -> None:
-    page = open_notebook(LABS / "01_nmi_on_bare_metal.ipynb")
-    assert page.run_all() == []
-    panel = page.page.locator(".vnmi-predict").first
-    panel.get_by_role("radio").first.focus()
-    for key, chosen in [("Space", 0), ("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1)]:
-        page.page.keyboard.press(key)
-        expect(panel.get_by_role("radio").nth(chosen)).to_be_checked()
-    check = panel.get_by_role("button", name="Check")
-    expect(check).to_be_enabled()
-    page.page.keyboard.press("Tab")  # the group is one stop
-    expect(check).to_be_focused()
-    page.page.keyboard.press("Enter")
-    expect(panel).to_contain_text("You predicted it")

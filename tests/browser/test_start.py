@@ -94,7 +94,7 @@ def test_an_nmi_is_delivered_in_the_first_two_cells_with_four_knobs_on_the_scree
 def test_what_a_newcomer_does_outlives_the_kernel_and_the_session(
     open_notebook: OpenNotebook, keeping: Path, lab_server: Server, tmp_path: Path
 ) -> None:
-    page = open_notebook(keeping, height=1200)
+    page = open_notebook(keeping, height=1200, fresh=True)
     assert page.run_all() == []
     index = cell_of(page, lab00.taken)
     cell = run_cell(page, index, f"step = 2\n{lab00.taken.call}")
