@@ -105,6 +105,7 @@ def test_with_the_good_answers_everything_is_correct(number: str, hooked: Hooked
     assert all(result.ok for result in hooked.results), hooked.results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_wrong_answer_opens_the_run_where_it_went_wrong(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from vnmi_lab.widgets import Timeline, notebook

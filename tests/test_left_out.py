@@ -49,6 +49,7 @@ def test_without_a_browser_one_line_says_what_was_left_out_and_how_to_get_it(tmp
     assert "1 passed, 1 skipped, 1 deselected" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_line_is_there_when_the_tests_run_in_several_processes(tmp_path: Path) -> None:
     done = run(tmp_path, SUITE, "-n2", VNMI_CHROMIUM="none")
     assert "left out: 1 test in tests/browser" in done.stdout

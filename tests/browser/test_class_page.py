@@ -13,7 +13,7 @@ from vnmi_lab.checks.prediction import Prediction, lettered
 from vnmi_lab.grading.classpage import page as class_page
 from vnmi_lab.grading.classroom import OUTCOMES, Class, Work
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def a_class() -> Class:
@@ -32,7 +32,7 @@ def a_class() -> Class:
     return counted
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_of_a_class(browser: Browser, tmp_path: Path, scheme: str) -> None:
     file = tmp_path / "class.html"
     file.write_text(class_page(a_class()), encoding="utf-8")

@@ -14,7 +14,7 @@ from tests.browser.axe import findings
 from vnmi_lab.library import find
 from vnmi_lab.timeline.side import side
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CSS = ("player.css", "views.css")
 EVIL = "<img src=x onerror=alert(1)>"
 THREE = ("bare", "legacy", "vnmi")
@@ -158,7 +158,6 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert stage["x"] - 1 <= head["x"] <= stage["x"] + stage["width"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
 def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
     shown = view(

@@ -18,7 +18,7 @@ from vnmi_lab.timeline import Payload, build
 from vnmi_lab.timeline.columns import at
 from vnmi_lab.trace import Trace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.export_runs import Make, bare, of
 from tests.timeline_runs import hostile
 from vnmi_lab.export import FORMATS, write
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CELL = "import vnmi_lab\nfrom vnmi_lab.library import find\nvnmi_lab.show(find('in-handler').on('legacy'))"
 
@@ -81,7 +81,6 @@ def test_a_saved_page_runs_no_script_but_its_own(offline: BrowserContext, tmp_pa
     assert all(refused in told for refused in ("inline script", "127.0.0.1:9/a.png", "Fetch API"))
 
 
-@pytest.mark.slow
 def test_the_menu_saves_what_the_kernel_writes_and_without_it_the_page(
     open_notebook: OpenNotebook, offline: BrowserContext, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from tests.browser.axe import findings
 from vnmi_lab.graph import graph
 from vnmi_lab.hv.profiles import POLICIES
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CSS = ("player.css", "views.css")
 EVIL = "<img src=x onerror=alert(1)>"
 LAST = 13
@@ -141,7 +141,6 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     assert marker["x"] + marker["width"] <= stage["x"] + stage["width"] + 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("jupyter", "scheme"), [("true", "light"), ("false", "dark")])
 def test_axe_finds_nothing_grave(view: OpenView, jupyter: str, scheme: Scheme) -> None:
     shown = view("graph", traits(cursor=9), css=CSS, jupyter=jupyter, scheme=scheme)

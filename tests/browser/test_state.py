@@ -17,7 +17,7 @@ from vnmi_lab.timeline import build
 from vnmi_lab.timeline.columns import plain
 from vnmi_lab.trace import Trace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HANDLER = {2: "inc qword [rbx+16]\niretq"}
 
 
