@@ -194,6 +194,7 @@ def test_headings_are_in_order_and_the_frame_is_complete(number: str) -> None:
         assert part in text, part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_last_cell_says_what_is_left(number: str, hooked: Hooked) -> None:
     assert notebook(number).cells[-1].source == "lab.left()"

@@ -15,7 +15,7 @@ from vnmi_lab.library import find
 from vnmi_lab.timeline import build
 from vnmi_lab.trace import Trace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 EVIL = "<img src=x onerror=alert(1)>"
 BODY, IRETQ = 14, 15
 """Steps of the run: the last but one instruction of the handler, a second NMI in V_NMI; and its IRET."""

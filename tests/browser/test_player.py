@@ -85,6 +85,7 @@ def test_play_goes_on_to_the_end_pauses_and_tells_the_kernel_only_then(show: Ope
     expect(shown.view()).to_have_attribute("data-playing", "false")
 
 
+@pytest.mark.slow
 def test_the_speed_may_count_events(show: Open) -> None:
     payload = build(looping(200))
     shown = show(payload)
@@ -103,6 +104,7 @@ def test_the_speed_may_count_events(show: Open) -> None:
     expect(shown.view().get_by_text("steps/s", exact=True)).to_be_visible()
 
 
+@pytest.mark.slow
 def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
     shown = show(build(looping(200)))
     shown.page.evaluate("""() => { const slider = document.querySelector(".vl-scrub");
@@ -110,6 +112,7 @@ def test_scrubbing_tells_the_kernel_once_it_rests(show: Open) -> None:
     assert shown.saved(199) == 1
 
 
+@pytest.mark.slow
 def test_the_whole_run_goes_on_where_its_beginning_stood(show: Open) -> None:
     run = Trace(Scenario(Source("again: inc rax\njmp again"), BARE).machine(), "busy", 60)
     shown = show(beginning(run, 20), width=700)
@@ -135,6 +138,7 @@ def test_the_whole_run_goes_on_where_its_beginning_stood(show: Open) -> None:
     shown.at(last)
 
 
+@pytest.mark.slow
 def test_play_goes_on_when_the_whole_run_comes(show: Open) -> None:
     run = Trace(Scenario(Source("again: inc rax\njmp again"), BARE).machine(), "busy", 60)
     shown = show(beginning(run, 20))
@@ -190,6 +194,7 @@ def test_the_step_says_what_changed_and_why(show: Open) -> None:
     expect(player.locator('.vl-word[data-frame="true"]')).to_have_count(5)
 
 
+@pytest.mark.slow
 def test_no_name_stands_on_another_where_a_run_ends_with_an_exit_and_an_iretq_is_named(show: Open) -> None:
     shown = show(build(lab03.still_there.shown()), build(Trace(two_at_once(LEGACY), "two")), width=560)
     names = shown.view().locator(".vl-svg text.vl-said").filter(has_text=re.compile(r"^(VMRUN|INTR|IRET)"))
@@ -220,6 +225,7 @@ def test_what_is_to_be_predicted_is_neither_drawn_nor_reached(show: Open) -> Non
     shown.at(18)
 
 
+@pytest.mark.slow
 def test_a_lane_does_not_give_away_that_handlers_will_nest(show: Open) -> None:
     shown = show(build(nested(), visible_until=7))
     gutter = shown.view().locator(".vl-gutter")
@@ -246,6 +252,7 @@ def test_hostile_texts_stay_texts(show: Open) -> None:
     expect(shown.view().locator(".vl-title")).to_contain_text("<img src=x onerror=alert(1)>")
 
 
+@pytest.mark.slow
 def test_a_payload_it_cannot_read_is_said_and_another_one_is_drawn(show: Open) -> None:
     shown = show(build(latched()))
     shown.page.evaluate("() => { window.good = models[0].get('payload'); models[0].set('payload', { version: 99 }); }")
@@ -266,6 +273,7 @@ def test_closing_leaves_no_listener_behind(show: Open) -> None:
     assert shown.page.evaluate("() => Object.values(models[0].heard).flat().length") == 0
 
 
+@pytest.mark.slow
 def test_all_lanes_shows_the_bits_that_stay_0(show: Open) -> None:
     shown = show(build(nested()))
     lane = shown.view().locator('[data-lane="v_nmi_blocking"]')
@@ -275,6 +283,7 @@ def test_all_lanes_shows_the_bits_that_stay_0(show: Open) -> None:
     expect(shown.view()).to_contain_text("V_NMI_MASK, bit 12")
 
 
+@pytest.mark.slow
 def test_a_long_run_follows_the_playhead_and_draws_a_window(show: Open) -> None:
     shown = show(build(looping(10_000)))
     for key in ("End", "Home", "Shift+ArrowRight"):
@@ -290,6 +299,7 @@ def test_a_long_run_follows_the_playhead_and_draws_a_window(show: Open) -> None:
     expect(shown.view().locator(".vl-svg")).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jupyter", "scheme", "theme"), [("true", "dark", "light"), ("false", "light", "dark"), ("", "dark", "dark")]
 )
@@ -302,6 +312,7 @@ def test_the_theme_is_jupyterlabs_or_the_systems(
     expect(shown.view()).to_have_attribute("data-theme", "dark")
 
 
+@pytest.mark.slow
 def test_reduced_motion_plays_without_gliding(show: Open) -> None:
     shown = show(build(latched()), still=True)
     shown.view().get_by_role("combobox").select_option("20")
@@ -311,6 +322,7 @@ def test_reduced_motion_plays_without_gliding(show: Open) -> None:
     assert shown.view().locator(".vl-playhead").evaluate("node => getComputedStyle(node).transitionDuration") == "0s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [600, 800, 1280, 2560])
 def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
     shown = show(build(nested()), width=width)
@@ -326,6 +338,7 @@ def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
 # --- a guest under KVM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [800, 1280])
 def test_a_guest_under_kvm_shows_what_ran_and_what_led_to_what(show: Open, width: int) -> None:
     trace = Trace(two_at_once(LEGACY), "Two NMIs at once")
@@ -351,6 +364,7 @@ def test_a_guest_under_kvm_shows_what_ran_and_what_led_to_what(show: Open, width
     assert shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_every_lane_of_kvm_keeps_its_name_inside_the_gutter(show: Open) -> None:
     shown = show(build(Trace(two_at_once(LEGACY))), width=800)
     shown.click("All lanes")
