@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.alone import Alone, OpenView, Scheme, views
-from tests.browser.axe import findings
+from tests.browser.axe import findings, settle
 from vnmi_lab.library import find
 from vnmi_lab.timeline.side import side
 
@@ -152,7 +152,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     head, stage = shown.root.locator(".vl-playhead").bounding_box(), shown.stage().bounding_box()
     assert head is not None
     assert stage is not None
-    shown.page.wait_for_timeout(200)  # the playhead glides
+    settle(shown.page)  # the playhead glides
     head = shown.root.locator(".vl-playhead").bounding_box()
     assert head is not None
     assert stage["x"] - 1 <= head["x"] <= stage["x"] + stage["width"]

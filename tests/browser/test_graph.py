@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.alone import Alone, OpenView, Scheme, views
-from tests.browser.axe import findings
+from tests.browser.axe import findings, settle
 from vnmi_lab.graph import graph
 from vnmi_lab.hv.profiles import POLICIES
 
@@ -39,7 +39,7 @@ def traits(policy: str = "patch-v4", cursor: int = 0) -> dict[str, Any]:
 def stands(shown: Alone, node: int) -> None:
     """Expect the marker around a node."""
     expect(shown.root).to_have_attribute("data-node", str(node))
-    shown.page.wait_for_timeout(250)  # the marker glides
+    settle(shown.page)  # the marker glides
     marker, canvas = shown.root.locator(".vl-walker").bounding_box(), shown.root.locator(".vl-canvas").bounding_box()
     assert marker is not None
     assert canvas is not None
@@ -132,7 +132,7 @@ def test_nothing_is_cut_off_at_any_width(view: OpenView, width: int, scheme: Sch
     expect(shown.root).to_have_attribute("data-theme", scheme)
     assert not shown.is_wider_than(width)
     shown.press("End")
-    shown.page.wait_for_timeout(250)  # the marker glides
+    settle(shown.page)  # the marker glides
     assert shown.cut_off(width) == []
     marker, stage = shown.root.locator(".vl-walker").bounding_box(), shown.stage().bounding_box()
     assert marker is not None
