@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -31,11 +31,15 @@ expect.set_options(timeout=20_000)
 FAILED = pytest.StashKey[bool]()
 
 
-class OpenNotebook(Protocol):
-    """Opens a copy of a notebook in JupyterLab: theme, size of the window, and whether motion is reduced.
+@dataclass
+class OpenNotebook:
+    """Opens a copy of a notebook in JupyterLab, on the page that is on the ``desk`` if there is one."""
 
-    ``fresh`` is for a test that does to its page what no other is to notice.
-    """
+    server: Server
+    browser: Browser
+    desk: list[Page]
+    test: str
+    opened: list[NotebookPage] = field(default_factory=list)
 
     def __call__(
         self,
@@ -46,7 +50,33 @@ class OpenNotebook(Protocol):
         height: int = 1600,
         still: bool = False,
         fresh: bool = False,
-    ) -> NotebookPage: ...
+    ) -> NotebookPage:
+        """Open it in a theme and a window of a size, ``still`` with reduced motion.
+
+        ``fresh`` is for a test that does to its page what no other is to notice.
+        """
+        name = f"{self.test}-{len(self.opened)}-{notebook.name}"
+        shutil.copyfile(notebook, self.server.folder / name)
+        kept = None if fresh or not self.desk else self.desk.pop()
+        page = NotebookPage(kept or self.browser.new_context().new_page(), fresh=fresh)
+        self.opened.append(page)
+        page.page.context.set_default_timeout(30_000)
+        page.page.set_viewport_size({"width": width, "height": height})
+        page.page.emulate_media(reduced_motion="reduce" if still else "no-preference")
+        if kept:
+            page.turn_to(name, theme)
+        else:
+            page.open(self.server.address(name), theme)
+        return page
+
+    def close(self, *, failed: bool) -> None:
+        """Put one page that is as it was on the desk, and close the others; none is after a failure."""
+        for page in self.opened:
+            clean = not page.fresh and not failed and page.clear()
+            if clean and not self.desk:
+                self.desk.append(page.page)
+            else:
+                page.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,37 +114,6 @@ def desk() -> list[Page]:
 def open_notebook(
     lab_server: Server, browser: Browser, desk: list[Page], request: pytest.FixtureRequest
 ) -> Iterator[OpenNotebook]:
-    opened: list[NotebookPage] = []
-
-    def open_(
-        notebook: Path,
-        *,
-        theme: Theme = "light",
-        width: int = 1280,
-        height: int = 1600,
-        still: bool = False,
-        fresh: bool = False,
-    ) -> NotebookPage:
-        test = re.sub(r"[^\w-]", "-", request.node.name)
-        name = f"{test}-{len(opened)}-{notebook.name}"
-        shutil.copyfile(notebook, lab_server.folder / name)
-        kept = None if fresh or not desk else desk.pop()
-        page = NotebookPage(kept or browser.new_context().new_page())
-        opened.append(page)
-        page.page.context.set_default_timeout(30_000)
-        page.page.set_viewport_size({"width": width, "height": height})
-        page.page.emulate_media(reduced_motion="reduce" if still else "no-preference")
-        if kept:
-            page.turn_to(name, theme)
-        else:
-            page.open(lab_server.address(name), theme)
-        page.fresh = fresh
-        return page
-
-    yield open_
-    for page in opened:
-        clean = not page.fresh and not request.node.stash.get(FAILED, False) and page.clear()
-        if clean and not desk:
-            desk.append(page.page)
-        else:
-            page.close()
+    opener = OpenNotebook(lab_server, browser, desk, re.sub(r"[^\w-]", "-", request.node.name))
+    yield opener
+    opener.close(failed=request.node.stash.get(FAILED, False))
