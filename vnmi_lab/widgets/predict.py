@@ -145,10 +145,10 @@ class Predict(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         if isinstance(self.choice, Answer):
             self.choice.take(said)
-        elif "placed" in said:
-            self.timeline.point(said["placed"])
-            if said["placed"] is None:
-                self._say_never(said)
+        elif said == self.never.says:
+            self._say_never(said)
+        else:
+            self.timeline.point(said.get("placed"))
         if not self.check.disabled:
             self._answer(self.say)
 

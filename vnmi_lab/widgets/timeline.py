@@ -73,14 +73,14 @@ class Timeline(Saving):
         self.on_msg(self._pointed)
 
     def _pointed(self, _widget: object, content: object, _buffers: object) -> None:
-        if isinstance(content, Mapping) and "placed" in content:
+        if isinstance(content, Mapping):
             with TURN:
-                self.point(content["placed"])
+                self.point(content.get("placed"))
 
     def point(self, step: object) -> None:
-        """Take the step that the reader pointed at, or None; only while one is to be placed."""
-        if self.placing and (step is None or isinstance(step, int)):
-            self.placed = None if step is None else min(max(0, step), self.payload["steps"] - 1)
+        """Take the step that the reader pointed at, while one is to be placed; what is no step is left out."""
+        if self.placing and isinstance(step, int):
+            self.placed = min(max(0, step), self.payload["steps"] - 1)
 
     @property
     def still(self) -> timeline.Payload:
