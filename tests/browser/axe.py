@@ -16,6 +16,10 @@ FOREIGN = {
 }
 """Rules about the page around a view, which is JupyterLab's or a test's."""
 
+FINISH = """() => document.getAnimations()
+  .filter((one) => one.effect.getComputedTiming().endTime < Infinity)
+  .forEach((one) => one.finish())"""
+
 
 def findings(page: Page, part: str | None = None) -> list[str]:
     """Give the serious and critical findings within the elements that a selector names; ``ValueError`` for none."""
@@ -33,5 +37,8 @@ def findings(page: Page, part: str | None = None) -> list[str]:
 
 
 def settle(page: Page) -> None:
-    """Let transitions come to their end: a colour half-way is no colour of ours."""
-    page.evaluate("() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => null)))")
+    """Bring transitions to their end: a colour half-way is no colour of ours.
+
+    Waiting for it could be for ever: where JupyterLab does not draw a cell that is off the screen, they stand still.
+    """
+    page.evaluate(FINISH)

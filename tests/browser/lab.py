@@ -24,12 +24,15 @@ ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 15
 
-Theme = Literal["light", "dark"]
-THEMES: dict[Theme, str] = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+Theme = Literal["light", "dark", "contrast"]
+THEMES: dict[Theme, str] = {
+    "light": "JupyterLab Light",
+    "dark": "JupyterLab Dark",
+    "contrast": "JupyterLab Dark High Contrast",
+}
 
-# Cells off the screen must be in the page too, and nothing may ask the network for news.
+# Nothing may ask the network for news.
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
@@ -46,7 +49,7 @@ CLEAR = """async () => {
 }"""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 SET_THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })"
-THEME_SHOWN = "light => document.body.dataset.jpThemeLight === String(light)"
+THEME_SHOWN = "theme => document.body.dataset.jpThemeName === theme"
 SHUT_DOWN = "() => window.jupyterapp?.serviceManager.sessions.shutdownAll()"
 ERRORS = """() => {
   const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
@@ -106,9 +109,13 @@ class NotebookPage:
     def _wait(self, theme: Theme) -> None:
         self.page.wait_for_function(NOTEBOOK_READY)
         self.page.evaluate("() => window.jupyterapp.restored")
-        self.page.evaluate(SET_THEME, THEMES[theme])
-        self.page.wait_for_function(THEME_SHOWN, arg=theme == "light")
+        self.wear(theme)
         self.page.wait_for_function(KERNEL_IDLE, timeout=60_000)
+
+    def wear(self, theme: Theme) -> None:
+        """Change JupyterLab's theme."""
+        self.page.evaluate(SET_THEME, THEMES[theme])
+        self.page.wait_for_function(THEME_SHOWN, arg=THEMES[theme])
 
     def run_all(self) -> list[CellError]:
         """Run every cell, as the menu does, and return the exceptions."""

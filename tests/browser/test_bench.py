@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.axe import findings
 from tests.browser.conftest import OpenNotebook
-from tests.browser.lab import NotebookPage
+from tests.browser.lab import THEMES, NotebookPage
 from tests.browser.test_jupyterlab import write
 from vnmi_lab.checks import lab04
 from vnmi_lab.hv.profiles import ABOUT
@@ -86,7 +86,10 @@ def test_every_control_is_within_600_pixels_and_readable(bench: NotebookPage) ->
       .filter((one) => one.offsetParent && one.getBoundingClientRect().right > panel.getBoundingClientRect().right + 1)
       .map((one) => one.outerHTML.slice(0, 80))"""
     assert panel.evaluate(beyond) == []
-    assert findings(page, ".vnmi-bench") == []
+    for theme in THEMES:
+        bench.wear(theme)
+        expect(panel.locator(".vnmi-player")).to_have_attribute("data-theme", re.compile(theme))
+        assert findings(page, ".vnmi-bench") == []
 
 
 def test_code_is_mended_in_place_and_a_scenario_is_copied_and_pasted(bench: NotebookPage) -> None:
@@ -204,6 +207,15 @@ def test_predictions_are_made_with_the_keyboard_alone(open_notebook: OpenNoteboo
     keys = page.page.keyboard
     flag, bits, choice = (page.page.locator(".vnmi-predict").nth(n) for n in range(3))
     flag.locator(".vl-scroll").focus()
+    keys.press("Enter")
+    expect(flag.locator(".vl-pennant")).to_have_count(2)
+    flag.get_by_role("button", name="It never happens").focus()
+    keys.press("Enter")
+    expect(flag.locator(".vnmi-placed")).to_have_text("You say: it never happens.")
+    expect(flag.locator(".vl-pennant")).to_have_count(1)
+    keys.press("Tab")
+    expect(flag.get_by_role("button", name="Check")).to_be_focused()
+    flag.locator(".vl-scroll").focus()  # another thought
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Enter"):
         keys.press(key)
     expect(flag.locator(".vnmi-placed")).to_contain_text("before step 11")

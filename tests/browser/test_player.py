@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.players import Open, players
 from tests.kvm_runs import two_at_once
 from tests.timeline_runs import hostile, latched, looping, nested
-from vnmi_lab.checks import lab03
+from vnmi_lab.checks import lab03, lab04
 from vnmi_lab.guests import Source
 from vnmi_lab.hv.profiles import LEGACY, VNMI
 from vnmi_lab.scenario import BARE, Scenario
@@ -335,6 +335,17 @@ def test_nothing_is_cut_off_at_any_width(show: Open, width: int) -> None:
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+
+
+def test_the_label_of_a_run_of_one_step_is_not_cut_off(show: Open) -> None:
+    shown = show(build(lab04.no_intercept.shown()))
+    flag = shown.view().locator(".vl-flag")
+    expect(flag).to_have_text(re.compile("^0  host: "))
+    assert flag.evaluate("node => node.scrollWidth <= node.clientWidth")
+    seen = "node => node.getBoundingClientRect().right <= node.closest('.vl-scroll').getBoundingClientRect().right"
+    assert flag.evaluate(seen)
+    veil = shown.view().locator(".vl-veil")
+    assert veil.evaluate("node => node.offsetWidth") == 0, "nothing is still to come"
 
 
 # --- a guest under KVM

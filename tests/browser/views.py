@@ -1,4 +1,4 @@
-"""Every view of a notebook, a row each: the tests look at them in both themes, and the gallery shows them."""
+"""Every view of a notebook, a row each: the tests look at them in every theme, and the gallery shows them."""
 
 from __future__ import annotations
 

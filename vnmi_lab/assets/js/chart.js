@@ -12,6 +12,7 @@ const NEARLY = 0.9; // rather a little too narrow than a few px to scroll
 const MOST_ZOOM = 96; // px of one step
 const LEAST_ZOOM = 3;
 const FOOT = 22; // px below the lanes, for the markers' names
+const LABEL = 240; // px, the widest label of the playhead: player.css gives the canvas room for it
 const PAPER = 700; // px, about the width of a sheet within its margins
 const PAPER_STEPS = 120; // so many steps are printed at most, those around the cursor
 
@@ -77,7 +78,8 @@ export class Chart {
     const steps = this.run.whole;
     this.col = this.paper ? this.paper.col : this.fitting(steps);
     const foot = this.marks.a === null && this.marks.b === null ? 0 : FOOT;
-    this.canvas.style.width = `${Math.max(this.col * (this.paper?.to ?? steps), 1)}px`;
+    this.end = this.col * (this.paper?.to ?? steps);
+    this.canvas.style.width = `${Math.max(this.end, 1)}px`;
     this.canvas.style.height = this.el.style.minHeight = `${this.plan.height + foot}px`;
     this.gutter.build(this.plan);
     const hidden = steps - 1 - limit;
@@ -128,8 +130,9 @@ export class Chart {
 
   /** Dim what is still to come, as far as it can be seen: a veil over 10,000 steps is slow to draw. */
   dim(left = this.scroll.scrollLeft, seen = this.seen()) {
-    this.veil.style.width = `${3 * seen}px`;
-    this.veil.style.transform = `translateX(${Math.max(this.future, left - seen)}px)`;
+    const from = Math.max(this.future, left - seen);
+    this.veil.style.width = `${clamp(this.end - from, 0, 3 * seen)}px`; // the canvas of a short run is wider than the run
+    this.veil.style.transform = `translateX(${from}px)`;
   }
 
   heat() {
@@ -156,7 +159,7 @@ export class Chart {
     this.dim(left, seen);
     this.flag.textContent = `${step}${inner ? ` · ${inner.sub + 1}/${subs}` : ""}  ${this.run.saying(step)[0]}`;
     this.gutter.show(step);
-    const right = left + Math.min(seen, this.col * this.run.whole);
+    const right = left + Math.min(seen, Math.max(this.end, LABEL));
     // 100% is the flag's own width
     this.flag.style.transform = `translateX(max(${left}px, min(${x + width / 2}px - 50%, ${right}px - 100%)))`;
     this.heat();
