@@ -207,3 +207,4 @@ def test_a_payload_it_cannot_read_is_said_and_closing_leaves_no_listener(view: O
     assert len(shown.errors) == 1
     shown.errors.clear()
     assert shown.listeners() == 0
+    expect(shown.page.get_by_role("alert")).to_have_count(0)  # what it drew is gone, too

@@ -196,6 +196,8 @@ export function mounted(View, complaint) {
     return () => {
       model.off("change:payload", open);
       if (view) view.close();
+      view = null;
+      root.remove(); // JupyterLab keeps what a cell showed before it ran again
     };
   };
 }

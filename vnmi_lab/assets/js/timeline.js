@@ -28,6 +28,8 @@ function render({ model, el }) {
   return () => {
     for (const name of ["change:sent", "change:payload"]) model.off(name, open);
     if (player) player.close();
+    player = null;
+    root.remove(); // JupyterLab keeps what a cell showed before it ran again
   };
 }
 
