@@ -79,7 +79,7 @@ export class Chart {
     this.col = this.paper ? this.paper.col : this.fitting(steps);
     const foot = this.marks.a === null && this.marks.b === null ? 0 : FOOT;
     this.end = this.col * (this.paper?.to ?? steps);
-    this.canvas.style.width = `${Math.max(this.end, 1)}px`;
+    this.canvas.style.width = `${this.end}px`; // at least that of a label
     this.canvas.style.height = this.el.style.minHeight = `${this.plan.height + foot}px`;
     this.gutter.build(this.plan);
     const hidden = steps - 1 - limit;
