@@ -26,7 +26,8 @@ make_venv = uv venv --quiet --python "$$python" $(VENV)
 install = uv pip install --quiet --python $(RUN)/python
 else
 make_venv = "$$python" -m venv $(VENV)
-install = $(RUN)/python -m pip install --quiet --quiet --disable-pip-version-check
+# Debian 12's pip would run a setup.py itself, with whatever that downloads: built in isolation, as a newer one does.
+install = PIP_USE_PEP517=1 $(RUN)/python -m pip install --quiet --quiet --disable-pip-version-check
 endif
 
 lab: $(VENV)/lab.stamp
